@@ -1,0 +1,66 @@
+package batcher
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+)
+
+// Sentinel errors of the object store seam. Every implementation returns them, wrapped; compare with errors.Is.
+var (
+	// ErrExists: the key has an object already; it was not touched. The caller must ask whose it is.
+	ErrExists = errors.New("object exists")
+	// ErrNotFound: no object at the key.
+	ErrNotFound = errors.New("object not found")
+	// ErrUnavailable: the outcome is unknown or nothing was done; resolve by reading, then try again.
+	ErrUnavailable = errors.New("object store unavailable")
+	// ErrRefused: the store will never take this object (too large, key not permitted, checksum refused repeatedly).
+	ErrRefused = errors.New("object refused")
+	// ErrNotSafe: the store does not honour put-if-absent, or cannot make it durable; nothing may be built on it.
+	ErrNotSafe = errors.New("object store not safe")
+)
+
+// ObjectInfo describes an object.
+type ObjectInfo struct {
+	Key  string
+	Size int64
+	// ModTime is when the store took it: the batch's committed_at.
+	ModTime time.Time
+	// Meta is the metadata it was put with; keys are lower case [a-z0-9-]. List leaves it nil.
+	Meta map[string]string
+}
+
+// ObjectStore keeps objects under keys. Objects never change and nothing here deletes. Reads see every put that has returned nil. Safe for
+// concurrent use. Keys consist of [A-Za-z0-9._=%-] and '/', at most 1024 bytes, without empty parts, "." or "..".
+type ObjectStore interface {
+	// PutIfAbsent creates the object, whole and durable, if the key has none. It returns nil if this call created it, ErrExists if there was
+	// one (perhaps by an earlier try of this call), ErrUnavailable if the outcome is unknown, ErrRefused if trying again is pointless.
+	// meta is at most 2 KiB in all.
+	PutIfAbsent(ctx context.Context, key string, body []byte, meta map[string]string) error
+	// Get returns the whole object; ErrNotFound, ErrUnavailable.
+	Get(ctx context.Context, key string) ([]byte, ObjectInfo, error)
+	// Stat is Get without the body. What it has reported to exist exists after a power cut, too.
+	Stat(ctx context.Context, key string) (ObjectInfo, error)
+	// List yields, in byte order of keys, what starts with opts.Prefix and comes after opts.After. It ends with the first error.
+	List(ctx context.Context, opts ListOptions) iter.Seq2[ObjectInfo, error]
+	// Home names the place for people and for the log's note of where its chain lives: equal for equal places, across restarts and moves.
+	Home() string
+	// URI is where other programs find the object of a key ("s3://bucket/prefix/key", "file:///…").
+	URI(key string) string
+}
+
+// ListOptions narrows a List.
+type ListOptions struct {
+	Prefix string
+	// After is exclusive.
+	After string
+	// Dirs yields, instead of each object, the distinct prefixes up to and including the next '/' after Prefix, as infos with only a Key.
+	Dirs bool
+}
+
+// Prober is an optional power of an [ObjectStore]: a test at start-up that the place keeps what the protocol needs.
+type Prober interface {
+	// Probe writes to fresh keys below [PrefixMeta] and returns ErrNotSafe with what it saw, or ErrUnavailable.
+	Probe(ctx context.Context) error
+}
