@@ -1,0 +1,141 @@
+package scheduler
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"millrace/trigger"
+)
+
+// DAG is what a DAG file compiles to. Its canonical JSON is stored, and the hash of that is the version that a run pins.
+type DAG struct {
+	// V is the version of this form, 1.
+	V           int      `json:"v"`
+	ID          string   `json:"id"`
+	Description string   `json:"description,omitempty"`
+	Owner       string   `json:"owner,omitempty"`
+	Tags        []string `json:"tags,omitempty"`
+	// Params declares the parameters of a run, by name.
+	Params map[string]Param `json:"params,omitempty"`
+	// On are the rules, with DAG filled in, and without Version and Paused.
+	On []trigger.Rule `json:"on"`
+	// Env is given to every task; a task's own wins.
+	Env map[string]string `json:"env,omitempty"`
+	// Tasks in the order of the file. Defaults are resolved already.
+	Tasks []Task `json:"tasks"`
+}
+
+// Param declares one parameter; it is a small part of JSON Schema.
+type Param struct {
+	// Type is string, integer, number or boolean.
+	Type        string          `json:"type"`
+	Description string          `json:"description,omitempty"`
+	Default     json.RawMessage `json:"default,omitempty"`
+	Required    bool            `json:"required,omitempty"`
+}
+
+// Task is one node of a DAG.
+type Task struct {
+	ID string `json:"id"`
+	// Needs are the ids of its parents.
+	Needs []string `json:"needs,omitempty"`
+	// Kind names the operator; "command" runs Run.
+	Kind string `json:"kind"`
+	// Run is argv. The string form of a DAG file becomes Shell, which is given to `sh -c` as it stands.
+	Run   []string          `json:"run,omitempty"`
+	Shell string            `json:"shell,omitempty"`
+	Env   map[string]string `json:"env,omitempty"`
+	// When is a CEL expression over batch, batches, params, trigger and tasks; false skips the task. "" is true.
+	When string `json:"when,omitempty"`
+	// Rule is the join rule over the parents; this version knows all_success only.
+	Rule     string  `json:"rule,omitempty"`
+	Executor string  `json:"executor,omitempty"`
+	Retry    Retry   `json:"retry,omitzero"`
+	Timeout  Timeout `json:"timeout,omitzero"`
+	// InfraRetry is how many attempts may be lost to infrastructure before the task fails.
+	InfraRetry int `json:"infra_retry,omitempty"`
+}
+
+// JoinAllSuccess is the default join rule: every parent succeeded.
+const JoinAllSuccess = "all_success"
+
+// Retry says how often, when and after which exit codes a failed task is tried again.
+type Retry struct {
+	// Limit is the number of tries after the first; 0 is none.
+	Limit int `json:"limit,omitempty"`
+	// Delay is the wait before the first retry; Backoff multiplies it for each further one (0 counts as 1), up to MaxDelay (0: none).
+	Delay    time.Duration `json:"delay,omitempty"`
+	Backoff  float64       `json:"backoff,omitempty"`
+	MaxDelay time.Duration `json:"max_delay,omitempty"`
+	// Jitter is "" or "full": a random part of the wait.
+	Jitter string `json:"jitter,omitempty"`
+	// OnExit limits retries to these exit codes, if any; NeverOn excludes these.
+	OnExit  []int `json:"on_exit,omitempty"`
+	NeverOn []int `json:"never_on,omitempty"`
+}
+
+// Timeout bounds a task. Zero is no bound.
+type Timeout struct {
+	// Run is from exec to exit. Grace is from SIGTERM to SIGKILL; default 10 s.
+	Run   time.Duration `json:"run,omitempty"`
+	Grace time.Duration `json:"grace,omitempty"`
+}
+
+// Exit codes with a meaning.
+const (
+	ExitSkip     = 99 // the task decided that there is nothing to do: skipped
+	ExitNoRetry  = 64 // never try again (EX_USAGE)
+	ExitTimeout  = 124
+	ExitNotFound = 127
+)
+
+// Canonical returns the stored form: JSON with sorted map keys, as encoding/json writes it.
+func (d *DAG) Canonical() ([]byte, error) {
+	b, err := json.Marshal(d)
+	if err != nil {
+		return nil, fmt.Errorf("encode dag %s: %w", d.ID, err)
+	}
+	return b, nil
+}
+
+// VersionOf returns the version of a canonical form: the first 16 hex digits of its SHA-256.
+func VersionOf(canonical []byte) string {
+	sum := sha256.Sum256(canonical)
+	return hex.EncodeToString(sum[:8])
+}
+
+// Task returns the task with the id, or nil.
+func (d *DAG) Task(id string) *Task {
+	for i := range d.Tasks {
+		if d.Tasks[i].ID == id {
+			return &d.Tasks[i]
+		}
+	}
+	return nil
+}
+
+// DAGVersion is one compiled version as stored.
+type DAGVersion struct {
+	Version   string    `json:"version"`
+	DAG       string    `json:"dag"`
+	Canonical []byte    `json:"-"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// DAGHead is what is current of a DAG.
+type DAGHead struct {
+	ID string `json:"id"`
+	// Version is the last good version; "" if there never was one.
+	Version string `json:"version"`
+	// File is the path of the file it comes from, relative to the DAG directory; "" for a built-in one.
+	File string `json:"file"`
+	// Error is why the file's present content is not in force, or "".
+	Error string `json:"error,omitempty"`
+	// Paused holds what arrives. Removed says that the file is gone: its rules are inactive, its runs go on.
+	Paused    bool      `json:"paused"`
+	Removed   bool      `json:"removed,omitempty"`
+	UpdatedAt time.Time `json:"updated_at"`
+}

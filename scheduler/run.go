@@ -1,0 +1,197 @@
+package scheduler
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"millrace/batcher"
+	"millrace/trigger"
+)
+
+// Run is one execution of one version of a DAG on frozen inputs.
+type Run struct {
+	ID      string  `json:"id"`
+	DAG     string  `json:"dag"`
+	Version string  `json:"version"`
+	State   State   `json:"state"`
+	Trigger Trigger `json:"trigger"`
+	// Batches are the ids of the inputs, oldest first.
+	Batches []string `json:"batches"`
+	// Params are the run's parameters with defaults filled in: a JSON object.
+	Params json.RawMessage `json:"params"`
+	// Replay is 0, or the number of the replay of ReplayOf.
+	Replay   int    `json:"replay,omitempty"`
+	ReplayOf string `json:"replay_of,omitempty"`
+	// Events and Bytes are totals over the batches; IntervalStart to IntervalEnd their event times; Watermark the least of theirs.
+	Events        int64     `json:"events"`
+	Bytes         int64     `json:"bytes"`
+	IntervalStart time.Time `json:"interval_start,omitzero"`
+	IntervalEnd   time.Time `json:"interval_end,omitzero"`
+	Watermark     time.Time `json:"watermark,omitzero"`
+	// Reason says why the run failed or was cancelled, or "".
+	Reason    string    `json:"reason,omitempty"`
+	Trace     string    `json:"trace,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	StartedAt time.Time `json:"started_at,omitzero"`
+	EndedAt   time.Time `json:"ended_at,omitzero"`
+	// Rev rises with each change of the row: the store's compare-and-swap.
+	Rev int64 `json:"-"`
+}
+
+// Trigger says what started a run.
+type Trigger struct {
+	Kind trigger.Kind `json:"kind"`
+	Rule string       `json:"rule"`
+	Key  string       `json:"key"`
+	// LaneKey is the value of the rule's key expression; Closed why the group was closed.
+	LaneKey string `json:"lane_key,omitempty"`
+	Closed  string `json:"closed,omitempty"`
+}
+
+// NoMap is the map index of a task that is not mapped.
+const NoMap = -1
+
+// TaskRun is a task within a run.
+type TaskRun struct {
+	Run      string `json:"run"`
+	Task     string `json:"task"`
+	MapIndex int    `json:"map_index"`
+	State    State  `json:"state"`
+	// Try is the number of the present attempt, from 1; 0 before the first. Lost counts attempts lost to infrastructure.
+	Try  int `json:"tries"`
+	Lost int `json:"lost,omitempty"`
+	// Executor runs it; External is the executor's own name for the present attempt.
+	Executor string `json:"executor"`
+	External string `json:"external,omitempty"`
+	// RetryAt is when an up_for_retry task may be scheduled.
+	RetryAt time.Time `json:"retry_at,omitzero"`
+	// Kill says that the present attempt was asked to end, and why ("cancelled", "timeout").
+	Kill string `json:"kill,omitempty"`
+	// Exit is the exit code of the last ended attempt, -1 if a signal ended it or there is none. Reason is a sentence for people.
+	Exit   int    `json:"exit"`
+	Reason string `json:"reason,omitempty"`
+	// Output is what the task wrote to MILLRACE_OUTPUT, if it is JSON of at most 64 KiB.
+	Output    json.RawMessage `json:"output,omitempty"`
+	StartedAt time.Time       `json:"started_at,omitzero"`
+	EndedAt   time.Time       `json:"ended_at,omitzero"`
+	Rev       int64           `json:"-"`
+}
+
+// ID returns "<run>/<task>", with "/<map index>" if the task is mapped.
+func (t *TaskRun) ID() string {
+	id := t.Run + "/" + t.Task
+	if t.MapIndex != NoMap {
+		id += "/" + strconv.Itoa(t.MapIndex)
+	}
+	return id
+}
+
+// IdempotencyKey is the same for all tries of the task in this run: side effects elsewhere can be made once by it.
+func (t *TaskRun) IdempotencyKey() string { return t.ID() }
+
+// AttemptID names the try'th attempt: unique for ever, since a clear goes on counting.
+func (t *TaskRun) AttemptID(try int) string {
+	return t.Run + "." + t.Task + "." + strconv.Itoa(t.MapIndex) + "." + strconv.Itoa(try)
+}
+
+// Attempt is one try of one task, as stored: one row, written when the intent is committed and again when it ended.
+type Attempt struct {
+	ID       string `json:"id"`
+	Run      string `json:"run"`
+	Task     string `json:"task"`
+	MapIndex int    `json:"map_index"`
+	Try      int    `json:"try"`
+	Executor string `json:"executor"`
+	State    State  `json:"state"`
+	Exit     int    `json:"exit"`
+	Reason   string `json:"reason,omitempty"`
+	// Log is where the executor keeps its output.
+	Log       string    `json:"log,omitempty"`
+	Node      string    `json:"node,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	StartedAt time.Time `json:"started_at,omitzero"`
+	EndedAt   time.Time `json:"ended_at,omitzero"`
+}
+
+// Launch is all that an executor needs to start an attempt.
+type Launch struct {
+	ID       string
+	Run      string
+	Task     string
+	MapIndex int
+	Try      int
+	// Argv[0] is looked up in PATH of Env. Env is complete except for MILLRACE_INPUT and MILLRACE_OUTPUT, which the executor sets to the
+	// files that it made.
+	Argv []string
+	Env  []string
+	// Input is the JSON document of the task contract.
+	Input []byte
+	// Timeout is from exec to SIGTERM, 0 is none; Grace from SIGTERM to SIGKILL.
+	Timeout time.Duration
+	Grace   time.Duration
+}
+
+// Outcome is what an executor knows of an attempt.
+type Outcome string
+
+// The outcomes. All but OutcomeRunning and OutcomeUnreachable end the attempt.
+const (
+	OutcomeRunning     Outcome = "running"
+	OutcomeExited      Outcome = "exited"      // Exit or Signal is set
+	OutcomeTimeout     Outcome = "timeout"     // ended because of Launch.Timeout
+	OutcomeLost        Outcome = "lost"        // infrastructure took it; proven not to run any more, or never to have run
+	OutcomeRefused     Outcome = "refused"     // can never be started: no such program, bad directory
+	OutcomeUnreachable Outcome = "unreachable" // may still run
+)
+
+// Report is news of one attempt. Reports may be doubled and reordered; the engine ignores those of attempts that are not the present one.
+type Report struct {
+	Attempt string
+	Outcome Outcome
+	// Exit is the exit code, -1 if Signal (a name such as "SIGKILL") ended it.
+	Exit   int
+	Signal string
+	// Reason is a sentence for people, or "".
+	Reason    string
+	StartedAt time.Time
+	EndedAt   time.Time
+	// Output is the content of MILLRACE_OUTPUT, at most 64 KiB; OutputError why it could not be taken.
+	Output      []byte
+	OutputError string
+	Node        string
+	External    string
+	Log         string
+}
+
+// Input is the document of the task contract that a task finds at MILLRACE_INPUT.
+type Input struct {
+	V       int             `json:"v"`
+	Run     InputRun        `json:"run"`
+	Task    string          `json:"task"`
+	Trigger Trigger         `json:"trigger"`
+	Batches []batcher.Batch `json:"batches"`
+	Totals  InputTotals     `json:"totals"`
+	Params  json.RawMessage `json:"params"`
+	// Upstream has the outputs of the task's parents.
+	Upstream map[string]json.RawMessage `json:"upstream"`
+}
+
+// InputRun is the part of a run that its tasks see.
+type InputRun struct {
+	ID            string    `json:"id"`
+	DAG           string    `json:"dag"`
+	Version       string    `json:"version"`
+	ReplayOf      string    `json:"replay_of,omitempty"`
+	IntervalStart time.Time `json:"interval_start,omitzero"`
+	IntervalEnd   time.Time `json:"interval_end,omitzero"`
+	Watermark     time.Time `json:"watermark,omitzero"`
+	CreatedAt     time.Time `json:"created_at"`
+}
+
+// InputTotals sums over the batches.
+type InputTotals struct {
+	Batches int   `json:"batches"`
+	Events  int64 `json:"events"`
+	Bytes   int64 `json:"bytes"`
+}

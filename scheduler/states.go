@@ -1,0 +1,70 @@
+package scheduler
+
+import "fmt"
+
+// State is the state of a run or of a task. The words are Airflow's, plus launching, unreachable and cancelled.
+type State string
+
+// The states. Runs use queued, running, success, failed and cancelled.
+const (
+	StateNone           State = "none"            // not looked at yet: parents are not done
+	StateScheduled      State = "scheduled"       // parents are done, waits for a slot
+	StateQueued         State = "queued"          // a run that has not started
+	StateLaunching      State = "launching"       // the intent is committed, the executor may or may not have it
+	StateRunning        State = "running"         //
+	StateSuccess        State = "success"         //
+	StateFailed         State = "failed"          //
+	StateSkipped        State = "skipped"         // `when` was false, exit code 99, or a parent was skipped
+	StateUpstreamFailed State = "upstream_failed" // a parent did not succeed
+	StateUpForRetry     State = "up_for_retry"    // waits for the time of its next try
+	StateUnreachable    State = "unreachable"     // may still run and come back
+	StateCancelled      State = "cancelled"       //
+	StateRemoved        State = "removed"         //
+)
+
+// Terminal reports whether s is final except through an explicit clear.
+func (s State) Terminal() bool {
+	switch s {
+	case StateSuccess, StateFailed, StateSkipped, StateUpstreamFailed, StateCancelled, StateRemoved:
+		return true
+	}
+	return false
+}
+
+// Active reports whether an attempt of the task may be running, so that it takes a slot.
+func (s State) Active() bool {
+	return s == StateLaunching || s == StateRunning || s == StateUnreachable
+}
+
+// taskMoves is the only place that says how a task's state may change; STATES.md draws it.
+var taskMoves = map[State][]State{
+	StateNone:        {StateScheduled, StateSkipped, StateUpstreamFailed, StateCancelled},
+	StateScheduled:   {StateLaunching, StateFailed, StateCancelled},
+	StateLaunching:   {StateRunning, StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateUnreachable, StateCancelled},
+	StateRunning:     {StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateUnreachable, StateCancelled},
+	StateUnreachable: {StateRunning, StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateCancelled},
+	StateUpForRetry:  {StateScheduled, StateCancelled},
+}
+
+var runMoves = map[State][]State{
+	StateQueued:  {StateRunning, StateFailed, StateCancelled},
+	StateRunning: {StateSuccess, StateFailed, StateCancelled},
+}
+
+// CheckTaskMove reports whether a task may go from one state to another; staying is permitted.
+func CheckTaskMove(from, to State) error { return checkMove("task", taskMoves, from, to) }
+
+// CheckRunMove is CheckTaskMove for runs.
+func CheckRunMove(from, to State) error { return checkMove("run", runMoves, from, to) }
+
+func checkMove(what string, moves map[State][]State, from, to State) error {
+	if from == to {
+		return nil
+	}
+	for _, s := range moves[from] {
+		if s == to {
+			return nil
+		}
+	}
+	return fmt.Errorf("move %s from %s to %s: not permitted", what, from, to)
+}

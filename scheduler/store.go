@@ -1,0 +1,180 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"millrace/batcher"
+	"millrace/ingest"
+	"millrace/trigger"
+)
+
+// Sentinel errors of the store, executor and control seams.
+var (
+	// ErrConflict: a row is not at the revision that the change was decided on, or the lease is another's. Nothing was committed.
+	ErrConflict = errors.New("changed by another")
+	// ErrUnavailable: the outcome is unknown or nothing was done; try again.
+	ErrUnavailable = errors.New("scheduler store or executor unavailable")
+	// ErrNotFound: no such run, batch, DAG or version.
+	ErrNotFound = errors.New("not found")
+	// ErrInvalid: the request can not be carried out as it stands; the message says why.
+	ErrInvalid = errors.New("invalid request")
+)
+
+// Change is one transaction. Rows with Rev are compared and swapped: Rev is that of the row to be replaced, 0 for a new one; the store
+// writes Rev+1. The store applies the parts in the order of the fields.
+type Change struct {
+	Versions []DAGVersion
+	Heads    []DAGHead
+	// Arrivals insert a batch and its dispositions; a batch that is there is left alone. Updates replace provisional dispositions.
+	Arrivals []trigger.Arrival
+	Updates  []trigger.Disposition
+	// Groups are written, or removed if closed.
+	Groups  []trigger.Group
+	Cursors []trigger.Cursor
+	Ticks   []trigger.Tick
+	// NewRuns are inserted with their tasks and the order of their batches; a run that is there is left alone with all that is its own.
+	NewRuns []NewRun
+	Runs    []Run
+	Tasks   []TaskRun
+	// Attempts are inserted or replaced by id.
+	Attempts []Attempt
+	// Moves are appended to the audit trail.
+	Moves []Move
+}
+
+// Empty reports whether c changes nothing.
+func (c *Change) Empty() bool {
+	return len(c.Versions)+len(c.Heads)+len(c.Arrivals)+len(c.Updates)+len(c.Groups)+len(c.Cursors)+len(c.Ticks)+
+		len(c.NewRuns)+len(c.Runs)+len(c.Tasks)+len(c.Attempts)+len(c.Moves) == 0
+}
+
+// NewRun is a run with its tasks; Rev of all of them is 0.
+type NewRun struct {
+	Run   Run
+	Tasks []TaskRun
+}
+
+// Move is one line of the audit trail: a state that changed.
+type Move struct {
+	Run string `json:"run"`
+	// Task is "" for the run itself.
+	Task     string    `json:"task,omitempty"`
+	MapIndex int       `json:"map_index"`
+	Try      int       `json:"try,omitempty"`
+	From     State     `json:"from"`
+	To       State     `json:"to"`
+	Reason   string    `json:"reason,omitempty"`
+	At       time.Time `json:"at"`
+}
+
+// Snapshot is what the engine works on after a start: all that is not finished.
+type Snapshot struct {
+	Heads []DAGHead
+	// Versions are those of the heads and of the live runs.
+	Versions []DAGVersion
+	Live     []LiveRun
+}
+
+// LiveRun is a run that is not terminal, with its tasks and the batches that it was given.
+type LiveRun struct {
+	Run     Run
+	Tasks   []TaskRun
+	Batches []batcher.Batch
+}
+
+// RunDetail is all that is stored of one run.
+type RunDetail struct {
+	Run      Run             `json:"run"`
+	Tasks    []TaskRun       `json:"tasks"`
+	Attempts []Attempt       `json:"attempts"`
+	Batches  []batcher.Batch `json:"batches"`
+	Moves    []Move          `json:"moves"`
+}
+
+// RunQuery selects runs, newest first. Zero fields do not select.
+type RunQuery struct {
+	DAG   string
+	State State
+	Batch string
+	// Before is the cursor that the page before returned; Limit is 1 to 1000, default 100.
+	Before string
+	Limit  int
+}
+
+// BatchQuery selects batches, newest first. Zero fields do not select.
+type BatchQuery struct {
+	Tenant, Source string
+	// Stream and Offset select the batches whose range includes the offset.
+	Stream ingest.Stream
+	Offset int64
+	Before string
+	Limit  int
+}
+
+// BatchDetail is a batch with what became of it.
+type BatchDetail struct {
+	Batch        batcher.Batch         `json:"batch"`
+	Dispositions []trigger.Disposition `json:"dispositions"`
+}
+
+// Store keeps the scheduler's state and the trigger ledger. It is also trigger.Ledger. Safe for concurrent use.
+type Store interface {
+	trigger.Ledger
+	// Apply commits c, all of it, durably, or nothing: ErrConflict, ErrUnavailable.
+	Apply(ctx context.Context, c *Change) error
+	// Load returns what is not finished.
+	Load(ctx context.Context) (*Snapshot, error)
+	// Runs and Batches return a page and the cursor of the next one ("" at the end).
+	Runs(ctx context.Context, q RunQuery) ([]Run, string, error)
+	Run(ctx context.Context, id string) (*RunDetail, error)
+	Batches(ctx context.Context, q BatchQuery) ([]batcher.Batch, string, error)
+	Batch(ctx context.Context, id string) (*BatchDetail, error)
+	// Version returns one compiled version; ErrNotFound.
+	Version(ctx context.Context, version string) (*DAGVersion, error)
+	// Close is safe to call twice.
+	Close() error
+}
+
+// Executor starts attempts somewhere and tells what becomes of them. Safe for concurrent use.
+type Executor interface {
+	// Launch starts the attempts, each at most once however often it is called with the same id. It returns when the executor has them
+	// durably or has a report for each that it could not take; an error (ErrUnavailable) says that nothing is known: Reconcile decides.
+	Launch(ctx context.Context, attempts []Launch) error
+	// Kill asks an attempt to end, SIGTERM first, SIGKILL after grace; the report of its end comes as always. Unknown ids are ignored.
+	Kill(ctx context.Context, attempt string, grace time.Duration) error
+	// Reconcile asks for a report on each attempt. One that the executor does not know, and from then on will never start, is reported
+	// as lost.
+	Reconcile(ctx context.Context, attempts []string) error
+	// Run delivers reports until ctx ends. A batch of reports is repeated, after a restart too, until report has returned nil for it.
+	Run(ctx context.Context, report func(ctx context.Context, reports []Report) error) error
+	// Log opens the attempt's output at a byte offset; ErrNotFound while there is none. It ends at the present end of the output.
+	Log(ctx context.Context, attempt string, offset int64) (io.ReadCloser, error)
+	// Slots is how many attempts may be active at once.
+	Slots() int
+}
+
+// Operator turns a task into a command. It is pure.
+type Operator interface {
+	// Kind is the value of [Task.Kind].
+	Kind() string
+	// Validate reports all that is wrong with t.
+	Validate(t *Task) error
+	// Compile returns argv and the operator's own environment. Env values have had their expressions evaluated already.
+	Compile(t *Task) (argv []string, err error)
+}
+
+// Control is what people and the API ask of the engine. Every call returns after the change is committed.
+type Control interface {
+	// Trigger starts a run of the DAG's current version. id makes a repeated request harmless; "" takes a random one. Params is a JSON
+	// object or nil. ErrNotFound, ErrInvalid (a parameter), ErrUnavailable.
+	Trigger(ctx context.Context, dag, id string, params []byte) (*Run, error)
+	// Cancel ends a run: nothing more is started, and what runs is killed. ErrNotFound; a run that has ended is left alone.
+	Cancel(ctx context.Context, run string) (*Run, error)
+	// DAGs returns the heads of all DAGs, by id.
+	DAGs(ctx context.Context) ([]DAGHead, error)
+	// DAG returns one head with its compiled form (nil if there never was a good version).
+	DAG(ctx context.Context, id string) (*DAGHead, *DAG, error)
+}

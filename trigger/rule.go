@@ -1,0 +1,89 @@
+package trigger
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Kind is what can start a run.
+type Kind string
+
+// The kinds of triggers.
+const (
+	KindBatch  Kind = "batch"
+	KindCron   Kind = "cron"
+	KindManual Kind = "manual"
+)
+
+// Rule is one entry of a DAG's `on:`, identified by (DAG, ID): an edit of the file keeps the rule.
+type Rule struct {
+	DAG string `json:"dag"`
+	ID  string `json:"id"`
+	// Version is the hash of the DAG version that the rule is read from, and that its runs pin.
+	Version string `json:"version"`
+	Kind    Kind   `json:"kind"`
+	// Paused holds what arrives instead of firing.
+	Paused bool `json:"paused,omitempty"`
+
+	// Tenant and Source select batches; Source "" or "*" selects all sources of the tenant, Tenant "" means "default", "*" all.
+	// Batches of quarantine lanes match only with Quarantine.
+	Tenant     string `json:"tenant,omitempty"`
+	Source     string `json:"source,omitempty"`
+	Quarantine bool   `json:"quarantine,omitempty"`
+	// Types keeps batches that hold at least one event of one of these types; empty keeps all.
+	Types []string `json:"types,omitempty"`
+	// If is a CEL expression over `batch` that yields a bool; "" is true.
+	If string `json:"if,omitempty"`
+	// Key is a CEL expression over `batch` that yields the key by which batches are coalesced; "" is one key for all.
+	Key      string    `json:"key,omitempty"`
+	Coalesce *Coalesce `json:"coalesce,omitempty"`
+
+	// Cron is a five-field expression, read in Timezone (IANA name, "" is UTC).
+	Cron     string `json:"cron,omitempty"`
+	Timezone string `json:"timezone,omitempty"`
+}
+
+// Name returns "<dag>/<id>", as in metrics and in the ledger.
+func (r Rule) Name() string { return r.DAG + "/" + r.ID }
+
+// Coalesce says how many batches of one key become one run. A zero bound does not close a group; at least one must be set.
+type Coalesce struct {
+	MaxBatches int   `json:"max_batches,omitempty" yaml:"max_batches"`
+	MaxEvents  int64 `json:"max_events,omitempty" yaml:"max_events"`
+	// MaxBytes counts stored bytes of objects.
+	MaxBytes int64 `json:"max_bytes,omitempty" yaml:"max_bytes"`
+	// Quiet closes a group when no batch came for so long; MaxWait when its first batch is so old.
+	Quiet   time.Duration `json:"quiet,omitempty" yaml:"quiet"`
+	MaxWait time.Duration `json:"max_wait,omitempty" yaml:"max_wait"`
+}
+
+// MaxGroup bounds the batches of one group, whatever the rule says: a run's inputs are one row each, and are held in memory while it waits.
+const MaxGroup = 10_000
+
+// Validate reports all that is wrong with c.
+func (c Coalesce) Validate() error {
+	var errs []error
+	if c.MaxBatches < 0 || c.MaxBatches > MaxGroup || c.MaxEvents < 0 || c.MaxBytes < 0 || c.Quiet < 0 || c.MaxWait < 0 {
+		errs = append(errs, fmt.Errorf("a bound is negative, or max_batches is above %d", MaxGroup))
+	}
+	if c == (Coalesce{}) {
+		errs = append(errs, errors.New("set at least one of max_batches, max_events, max_bytes, quiet, max_wait"))
+	}
+	if c.Quiet > 0 && c.MaxWait > 0 && c.Quiet > c.MaxWait {
+		errs = append(errs, errors.New("quiet is longer than max_wait, so it can never close a group"))
+	}
+	return errors.Join(errs...)
+}
+
+// RuleSet is all rules that are active at one time. Gen rises with each change.
+type RuleSet struct {
+	Gen   int64
+	Rules []Rule
+}
+
+// RuleSource hands out the active rules.
+type RuleSource interface {
+	// Rules returns the current set, not to be changed by the caller, and a channel that is closed when there is a newer one.
+	Rules() (RuleSet, <-chan struct{})
+}
