@@ -1,0 +1,214 @@
+package configs
+
+import (
+	"time"
+
+	"millrace/batcher"
+	"millrace/ingest"
+)
+
+// Config is everything that can be configured. The zero value of a field that [Default] does not set is its default.
+type Config struct {
+	// DataDir holds what the process keeps: log, state, objects of kind dir, task directories.
+	DataDir string `yaml:"data_dir"`
+	// Roles of this process: ingest, batch, schedule. Empty: all.
+	Roles     []string          `yaml:"roles"`
+	Ingest    Ingest            `yaml:"ingest"`
+	Console   Console           `yaml:"console"`
+	Log       Log               `yaml:"log"`
+	Objects   Objects           `yaml:"objects"`
+	Bus       Bus               `yaml:"bus"`
+	Store     Store             `yaml:"store"`
+	Executors Executors         `yaml:"executors"`
+	Batch     Batch             `yaml:"batch"`
+	Batcher   Batcher           `yaml:"batcher"`
+	Sources   map[string]Source `yaml:"sources"`
+	// DAGs is a directory of DAG files, watched.
+	DAGs     string   `yaml:"dags"`
+	Shutdown Shutdown `yaml:"shutdown"`
+}
+
+// Ingest is the public listener.
+type Ingest struct {
+	Listen         string `yaml:"listen"`
+	TrustedProxies int    `yaml:"trusted_proxies"`
+	MaxEvent       Size   `yaml:"max_event"`
+	MaxRequest     Size   `yaml:"max_request"`
+}
+
+// Console is the private listener: page, API and metrics.
+type Console struct {
+	Listen   string   `yaml:"listen"`
+	BasePath string   `yaml:"base_path"`
+	Hosts    []string `yaml:"hosts"`
+	Insecure bool     `yaml:"insecure"`
+}
+
+// Log is where events wait for the batcher.
+type Log struct {
+	Kind string `yaml:"kind"`
+	WAL  WAL    `yaml:"wal"`
+}
+
+// WAL is the embedded log.
+type WAL struct {
+	Segment  Size          `yaml:"segment"`
+	MaxDelay time.Duration `yaml:"max_delay"`
+	MaxBytes Size          `yaml:"max_bytes"`
+	// MinFree is the room on the disk that the log leaves alone.
+	MinFree Size `yaml:"min_free"`
+}
+
+// Objects is where batches are kept.
+type Objects struct {
+	Kind string `yaml:"kind"`
+	Dir  Dir    `yaml:"dir"`
+	S3   S3     `yaml:"s3"`
+}
+
+// Dir is a directory store; a relative path is below DataDir.
+type Dir struct {
+	Path string `yaml:"path"`
+}
+
+// S3 is a bucket of any store that honours If-None-Match.
+type S3 struct {
+	Bucket    string `yaml:"bucket"`
+	Prefix    string `yaml:"prefix"`
+	Region    string `yaml:"region"`
+	Endpoint  string `yaml:"endpoint"`
+	PathStyle bool   `yaml:"path_style"`
+	// AccessKey and SecretKey are optional: without them the SDK looks in its usual places.
+	AccessKey SecretRef `yaml:"access_key"`
+	SecretKey SecretRef `yaml:"secret_key"`
+	Checksums string    `yaml:"checksums"`
+}
+
+// Bus carries triggers.
+type Bus struct {
+	Kind string `yaml:"kind"`
+	NATS NATS   `yaml:"nats"`
+}
+
+// NATS is an external server or cluster.
+type NATS struct {
+	URL   SecretRef `yaml:"url"`
+	Creds string    `yaml:"creds"`
+}
+
+// Store keeps runs and the trigger ledger.
+type Store struct {
+	Kind string `yaml:"kind"`
+}
+
+// Executors run tasks.
+type Executors struct {
+	Local LocalExecutor `yaml:"local"`
+}
+
+// LocalExecutor runs tasks as processes of this machine.
+type LocalExecutor struct {
+	Slots  int  `yaml:"slots"`
+	MaxLog Size `yaml:"max_log"`
+}
+
+// Batch says when a lane is cut. In a source, a zero value takes that of the top level.
+type Batch struct {
+	MaxEvents    int64         `yaml:"max_events"`
+	MaxBytes     Size          `yaml:"max_bytes"`
+	MaxAge       time.Duration `yaml:"max_age"`
+	Format       string        `yaml:"format"`
+	Compression  string        `yaml:"compression"`
+	DedupeWindow time.Duration `yaml:"dedupe_window"`
+}
+
+// Policy returns b as the batcher takes it.
+func (b Batch) Policy() batcher.Policy {
+	return batcher.Policy{
+		MaxEvents: b.MaxEvents, MaxBytes: int64(b.MaxBytes), MaxAge: b.MaxAge,
+		Format: b.Format, Compression: b.Compression, Window: b.DedupeWindow,
+	}.WithDefaults()
+}
+
+// over returns b with its zero values taken from base.
+func (b Batch) over(base Batch) Batch {
+	pick := func(own, other string) string {
+		if own != "" {
+			return own
+		}
+		return other
+	}
+	if b.MaxEvents == 0 {
+		b.MaxEvents = base.MaxEvents
+	}
+	if b.MaxBytes == 0 {
+		b.MaxBytes = base.MaxBytes
+	}
+	if b.MaxAge == 0 {
+		b.MaxAge = base.MaxAge
+	}
+	if b.DedupeWindow == 0 {
+		b.DedupeWindow = base.DedupeWindow
+	}
+	b.Format, b.Compression = pick(b.Format, base.Format), pick(b.Compression, base.Compression)
+	return b
+}
+
+// Batcher bounds the worker.
+type Batcher struct {
+	// Memory bounds rows that wait for their cut, DedupeMemory the index of recent ids.
+	Memory       Size `yaml:"memory"`
+	DedupeMemory Size `yaml:"dedupe_memory"`
+}
+
+// Source is one webhook endpoint or one SDK app.
+type Source struct {
+	Kind      ingest.Kind       `yaml:"kind"`
+	Tenant    string            `yaml:"tenant"`
+	WriteKeys []string          `yaml:"write_keys"`
+	Scheme    string            `yaml:"scheme"`
+	Secrets   []SecretRef       `yaml:"secrets"`
+	Tokens    []SecretRef       `yaml:"tokens"`
+	Origins   []string          `yaml:"origins"`
+	Lanes     map[string]string `yaml:"lanes"`
+	MaxLanes  int               `yaml:"max_lanes"`
+	Batch     Batch             `yaml:"batch"`
+}
+
+// Shutdown bounds the drain after SIGTERM.
+type Shutdown struct {
+	Timeout time.Duration `yaml:"timeout"`
+}
+
+// Default returns the configuration that works without any file.
+func Default() Config {
+	return Config{
+		DataDir:   "./.millrace",
+		Ingest:    Ingest{Listen: "127.0.0.1:8080", MaxEvent: 1 << 20, MaxRequest: 4 << 20},
+		Console:   Console{Listen: "127.0.0.1:8081", BasePath: "/"},
+		Log:       Log{Kind: "wal", WAL: WAL{Segment: 64 << 20, MaxDelay: 2 * time.Millisecond, MaxBytes: 10 << 30, MinFree: 1 << 30}},
+		Objects:   Objects{Kind: "dir", Dir: Dir{Path: "objects"}, S3: S3{Checksums: "when_supported"}},
+		Bus:       Bus{Kind: "embedded"},
+		Store:     Store{Kind: "sqlite"},
+		Executors: Executors{Local: LocalExecutor{Slots: 8, MaxLog: 1 << 30}},
+		Batch: Batch{
+			MaxEvents: 50_000, MaxBytes: 64 << 20, MaxAge: 10 * time.Second,
+			Format: "ndjson", Compression: "gzip", DedupeWindow: 24 * time.Hour,
+		},
+		Batcher:  Batcher{Memory: 128 << 20, DedupeMemory: 64 << 20},
+		DAGs:     "./dags",
+		Shutdown: Shutdown{Timeout: 20 * time.Second},
+	}
+}
+
+// Dev returns the configuration of `millrace dev`: Default with short batches and sources to play with.
+func Dev() Config {
+	c := Default()
+	c.Batch.MaxAge = time.Second
+	c.Sources = map[string]Source{
+		"web":    {Kind: ingest.KindClickstream, WriteKeys: []string{"dev"}},
+		"demo":   {Kind: ingest.KindWebhook, Scheme: "none"},
+		"stripe": {Kind: ingest.KindWebhook, Scheme: "stripe", Secrets: []SecretRef{"whsec_dev"}},
+	}
+	return c
+}
