@@ -3,7 +3,9 @@ package batcher
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
+	"strings"
 	"time"
 )
 
@@ -63,4 +65,68 @@ type ListOptions struct {
 type Prober interface {
 	// Probe writes to fresh keys below [PrefixMeta] and returns ErrNotSafe with what it saw, or ErrUnavailable.
 	Probe(ctx context.Context) error
+}
+
+// Limits of what [ObjectStore.PutIfAbsent] takes.
+const (
+	MaxKeyBytes  = 1024
+	MaxMetaBytes = 2 << 10
+)
+
+// CheckKey returns [ErrRefused] with the reason if key is none that a store takes. Every implementation asks it first, so that a key which one
+// store would take and another not cannot come into use.
+func CheckKey(key string) error {
+	if len(key) > MaxKeyBytes {
+		return fmt.Errorf("key of %d bytes, at most %d: %w", len(key), MaxKeyBytes, ErrRefused)
+	}
+	for part := range strings.SplitSeq(key, "/") {
+		if part == "" || part == "." || part == ".." {
+			return fmt.Errorf("key %q has the part %q: %w", key, part, ErrRefused)
+		}
+	}
+	for i := range len(key) {
+		switch c := key[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("._=%-/", c) >= 0:
+		default:
+			return fmt.Errorf("key %q has the character %q: %w", key, c, ErrRefused)
+		}
+	}
+	return nil
+}
+
+// CheckPut is CheckKey for the key and the like for the metadata: keys of [a-z0-9-], values of printable ASCII without space at either end,
+// [MaxMetaBytes] in all.
+func CheckPut(key string, meta map[string]string) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	size := 0
+	for k, v := range meta {
+		size += len(k) + len(v)
+		if k == "" || !isMetaKey(k) || strings.TrimSpace(v) != v || !isASCII(v) {
+			return fmt.Errorf("metadata %q=%q of %q: %w", k, v, key, ErrRefused)
+		}
+	}
+	if size > MaxMetaBytes {
+		return fmt.Errorf("metadata of %q takes %d bytes, at most %d: %w", key, size, MaxMetaBytes, ErrRefused)
+	}
+	return nil
+}
+
+func isMetaKey(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
