@@ -1,0 +1,42 @@
+# The targets that people and CI use. `make help` lists them.
+GO      ?= go
+BIN     := bin/millrace
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help build check fmt vet lint test sim soak fuzz clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ —/'
+
+build: ## build bin/millrace
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X millrace/cmd/internal/app.version=$(VERSION)" -o $(BIN) ./cmd/millrace
+
+check: fmt vet lint test sim ## all that must pass before a commit
+
+fmt: ## fail if a file is not formatted
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }
+
+vet: ## go vet
+	$(GO) vet ./...
+
+lint: ## staticcheck, as configured in staticcheck.conf
+	$(GO) run $(STATICCHECK) ./...
+
+test: ## all tests, with the race detector; simulations run few schedules here
+	set -o pipefail; $(GO) test -race -json ./... | $(GO) run ./cmd/internal/testsum
+
+sim: ## the seeded simulations, in full, without the race detector
+	set -o pipefail; MILLRACE_SIM=full $(GO) test -json -run 'Sim|Mutant' ./batcher/seal ./trigger/dispatch ./scheduler/engine | $(GO) run ./cmd/internal/testsum
+
+soak: ## the long tests: docs/testing.md says what each needs and when it last ran
+	MILLRACE_SOAK=1 $(GO) test -timeout 60m -run Soak -v ./cmd/...
+
+fuzz: ## each fuzz target for 20 seconds
+	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+		echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 20s $$p || exit 1; done; done
+
+clean: ## remove what was built
+	rm -rf bin
+
+SHELL := /bin/bash
