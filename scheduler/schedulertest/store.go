@@ -1,0 +1,470 @@
+package schedulertest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"millrace/batcher"
+	"millrace/ingest"
+	"millrace/scheduler"
+	"millrace/trigger"
+)
+
+var _ scheduler.Store = (*Store)(nil)
+
+// Store is a scheduler.Store in memory. Safe for concurrent use. What it takes and returns shares no memory with it.
+type Store struct {
+	// Intercept, if set before use, is called for each Apply and calls commit at most once. What it returns is what the caller gets: to
+	// return scheduler.ErrUnavailable after commit is an answer that was lost, to return it without, a store that is away.
+	Intercept func(c *scheduler.Change, commit func() error) error
+
+	mu           sync.Mutex
+	heads        map[string]scheduler.DAGHead
+	versions     map[string]scheduler.DAGVersion
+	batches      map[string]batcher.Batch
+	dispositions map[string][]trigger.Disposition // by batch
+	groups       map[[2]string]trigger.Group      // rule, id
+	cursors      map[ingest.Stream]int64
+	ticks        map[string]time.Time
+	runs         map[string]scheduler.Run
+	tasks        map[string][]scheduler.TaskRun // by run, in the order of insertion
+	attempts     map[string]scheduler.Attempt
+	moves        []scheduler.Move
+}
+
+// NewStore returns an empty store.
+func NewStore() *Store {
+	return &Store{
+		heads: map[string]scheduler.DAGHead{}, versions: map[string]scheduler.DAGVersion{}, batches: map[string]batcher.Batch{},
+		dispositions: map[string][]trigger.Disposition{}, groups: map[[2]string]trigger.Group{},
+		cursors: map[ingest.Stream]int64{}, ticks: map[string]time.Time{},
+		runs: map[string]scheduler.Run{}, tasks: map[string][]scheduler.TaskRun{}, attempts: map[string]scheduler.Attempt{},
+	}
+}
+
+// Close implements scheduler.Store; it does nothing.
+func (s *Store) Close() error { return nil }
+
+// Apply implements scheduler.Store.
+func (s *Store) Apply(ctx context.Context, c *scheduler.Change) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", scheduler.ErrUnavailable, err)
+	}
+	commit := func() error { return s.commit(c) }
+	if s.Intercept != nil {
+		return s.Intercept(c, commit)
+	}
+	return commit()
+}
+
+func (s *Store) commit(c *scheduler.Change) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := &tx{s: s, exists: map[string]bool{}}
+	if err := t.apply(c); err != nil {
+		for _, undo := range slices.Backward(t.undo) {
+			undo()
+		}
+		return err
+	}
+	return nil
+}
+
+// tx notes how to undo what it did.
+type tx struct {
+	s      *Store
+	undo   []func()
+	exists map[string]bool
+}
+
+// put sets m[k] to v, so that it can be undone.
+func put[K comparable, V any](t *tx, m map[K]V, k K, v V) {
+	old, had := m[k]
+	t.undo = append(t.undo, func() {
+		if had {
+			m[k] = old
+		} else {
+			delete(m, k)
+		}
+	})
+	m[k] = v
+}
+
+func (t *tx) apply(c *scheduler.Change) error {
+	t.ledger(c)
+	for _, r := range c.NewRuns {
+		t.newRun(r)
+	}
+	for _, r := range c.Runs {
+		have, ok := t.s.runs[r.ID]
+		if ok != (r.Rev != 0) || have.Rev != r.Rev {
+			return fmt.Errorf("run %s at revision %d: %w", r.ID, r.Rev, scheduler.ErrConflict)
+		}
+		r = keptRun(r)
+		r.Rev++
+		if ok {
+			r.DAG, r.CreatedAt, r.Batches = have.DAG, have.CreatedAt, have.Batches
+		} else {
+			r.Batches = nil // Inputs are frozen by NewRuns alone.
+		}
+		put(t, t.s.runs, r.ID, r)
+	}
+	for _, k := range c.Tasks {
+		if err := t.task(k); err != nil {
+			return err
+		}
+	}
+	for _, a := range c.Attempts {
+		if !t.exists[a.Run] {
+			a.CreatedAt, a.StartedAt, a.EndedAt = kept(a.CreatedAt), kept(a.StartedAt), kept(a.EndedAt)
+			put(t, t.s.attempts, a.ID, a)
+		}
+	}
+	for _, m := range c.Moves {
+		if !t.exists[m.Run] {
+			m.At = kept(m.At)
+			t.s.moves = append(t.s.moves, m)
+		}
+	}
+	return nil // Moves are last: from here on nothing is undone.
+}
+
+// ledger applies the parts that never conflict.
+func (t *tx) ledger(c *scheduler.Change) {
+	for _, v := range c.Versions {
+		if _, ok := t.s.versions[v.Version]; !ok {
+			v.Canonical, v.CreatedAt = bytes.Clone(v.Canonical), kept(v.CreatedAt)
+			put(t, t.s.versions, v.Version, v)
+		}
+	}
+	for _, h := range c.Heads {
+		h.UpdatedAt = kept(h.UpdatedAt)
+		put(t, t.s.heads, h.ID, h)
+	}
+	for _, a := range c.Arrivals {
+		if _, ok := t.s.batches[a.Batch.ID]; ok {
+			continue
+		}
+		put(t, t.s.batches, a.Batch.ID, clone(a.Batch))
+		ds := slices.Clone(a.Dispositions)
+		for i := range ds {
+			ds[i].At = kept(ds[i].At)
+		}
+		slices.SortFunc(ds, func(a, b trigger.Disposition) int { return cmp.Compare(a.Rule, b.Rule) })
+		put(t, t.s.dispositions, a.Batch.ID, ds)
+	}
+	for _, d := range c.Updates {
+		ds := slices.Clone(t.s.dispositions[d.Batch])
+		i := slices.IndexFunc(ds, func(x trigger.Disposition) bool { return x.Rule == d.Rule })
+		if i >= 0 && !ds[i].Fate.Final() {
+			d.At = kept(d.At)
+			ds[i] = d
+			put(t, t.s.dispositions, d.Batch, ds)
+		}
+	}
+	for _, g := range c.Groups {
+		g.Batches, g.OpenedAt, g.LastAt = nil, kept(g.OpenedAt), kept(g.LastAt)
+		key := [2]string{g.Rule, g.ID}
+		put(t, t.s.groups, key, g)
+		if g.Closed != "" {
+			delete(t.s.groups, key)
+		}
+	}
+	for _, k := range c.Cursors {
+		if have, ok := t.s.cursors[k.Stream]; !ok || k.Seq > have {
+			put(t, t.s.cursors, k.Stream, k.Seq)
+		}
+	}
+	for _, k := range c.Ticks {
+		if at := kept(k.At); at.After(t.s.ticks[k.Rule]) {
+			put(t, t.s.ticks, k.Rule, at)
+		}
+	}
+}
+
+func (t *tx) newRun(r scheduler.NewRun) {
+	if _, ok := t.s.runs[r.Run.ID]; ok {
+		t.exists[r.Run.ID] = true
+		return
+	}
+	run := keptRun(r.Run)
+	run.Rev = 1
+	put(t, t.s.runs, run.ID, run)
+	var tasks []scheduler.TaskRun
+	for _, k := range r.Tasks {
+		k = keptTask(k)
+		k.Rev = 1
+		tasks = append(tasks, k)
+	}
+	put(t, t.s.tasks, run.ID, tasks)
+}
+
+func (t *tx) task(k scheduler.TaskRun) error {
+	tasks := slices.Clone(t.s.tasks[k.Run])
+	i := slices.IndexFunc(tasks, func(x scheduler.TaskRun) bool { return x.Task == k.Task && x.MapIndex == k.MapIndex })
+	if (i >= 0) != (k.Rev != 0) || i >= 0 && tasks[i].Rev != k.Rev {
+		return fmt.Errorf("task %s at revision %d: %w", k.ID(), k.Rev, scheduler.ErrConflict)
+	}
+	k = keptTask(k)
+	k.Rev++
+	if i >= 0 {
+		tasks[i] = k
+	} else {
+		tasks = append(tasks, k)
+	}
+	put(t, t.s.tasks, k.Run, tasks)
+	return nil
+}
+
+// kept is a time as a store keeps it.
+func kept(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Microsecond)
+}
+
+func keptRun(r scheduler.Run) scheduler.Run {
+	for _, t := range []*time.Time{&r.IntervalStart, &r.IntervalEnd, &r.Watermark, &r.CreatedAt, &r.StartedAt, &r.EndedAt} {
+		*t = kept(*t)
+	}
+	r.Batches, r.Params = slices.Clone(r.Batches), slices.Clone(r.Params)
+	return r
+}
+
+func keptTask(k scheduler.TaskRun) scheduler.TaskRun {
+	k.RetryAt, k.StartedAt, k.EndedAt = kept(k.RetryAt), kept(k.StartedAt), kept(k.EndedAt)
+	k.Output = slices.Clone(k.Output)
+	return k
+}
+
+// clone goes through JSON, as a store on disk does.
+func clone(b batcher.Batch) batcher.Batch {
+	text, err := json.Marshal(b)
+	var out batcher.Batch
+	if err == nil {
+		err = json.Unmarshal(text, &out)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("batch %s does not survive JSON: %v", b.ID, err))
+	}
+	return out
+}
+
+// Remember implements trigger.Ledger.
+func (s *Store) Remember(context.Context) (trigger.Memory, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := trigger.Memory{Fresh: len(s.cursors) == 0, Held: map[string][]batcher.Batch{}}
+	for stream, seq := range s.cursors {
+		m.Cursors = append(m.Cursors, trigger.Cursor{Stream: stream, Seq: seq})
+	}
+	slices.SortFunc(m.Cursors, func(a, b trigger.Cursor) int { return cmp.Compare(a.Stream.String(), b.Stream.String()) })
+	for _, rule := range slices.Sorted(maps.Keys(s.ticks)) {
+		m.Ticks = append(m.Ticks, trigger.Tick{Rule: rule, At: s.ticks[rule]})
+	}
+	members := map[[2]string][]batcher.Batch{}
+	for _, id := range slices.Sorted(maps.Keys(s.batches)) {
+		b := s.batches[id]
+		if b.Seq > s.cursors[b.Stream] {
+			m.Ahead = append(m.Ahead, trigger.Ahead{Stream: b.Stream, Seq: b.Seq, Batch: id})
+		}
+		for _, d := range s.dispositions[id] {
+			switch d.Fate {
+			case trigger.FateHeld:
+				m.Held[d.Rule] = append(m.Held[d.Rule], clone(b))
+			case trigger.FateCoalesced:
+				key := [2]string{d.Rule, d.Group}
+				members[key] = append(members[key], clone(b))
+			}
+		}
+	}
+	slices.SortFunc(m.Ahead, func(a, b trigger.Ahead) int {
+		return cmp.Or(cmp.Compare(a.Stream.String(), b.Stream.String()), cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.Batch, b.Batch))
+	})
+	for key, g := range s.groups {
+		g.Batches = members[key]
+		m.Groups = append(m.Groups, g)
+	}
+	slices.SortFunc(m.Groups, func(a, b trigger.Group) int { return cmp.Or(cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.ID, b.ID)) })
+	return m, nil
+}
+
+// Load implements scheduler.Store.
+func (s *Store) Load(context.Context) (*scheduler.Snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	snap := &scheduler.Snapshot{}
+	wanted := map[string]bool{}
+	for _, id := range slices.Sorted(maps.Keys(s.heads)) {
+		snap.Heads = append(snap.Heads, s.heads[id])
+		wanted[s.heads[id].Version] = true
+	}
+	for _, r := range s.byTime() {
+		if r.State.Terminal() {
+			continue
+		}
+		wanted[r.Version] = true
+		d := s.detail(r)
+		snap.Live = append(snap.Live, scheduler.LiveRun{Run: d.Run, Tasks: d.Tasks, Batches: d.Batches})
+	}
+	for _, v := range slices.Sorted(maps.Keys(s.versions)) {
+		if wanted[v] {
+			snap.Versions = append(snap.Versions, s.version(v))
+		}
+	}
+	return snap, nil
+}
+
+func (s *Store) byTime() []scheduler.Run {
+	runs := slices.Collect(maps.Values(s.runs))
+	slices.SortFunc(runs, func(a, b scheduler.Run) int { return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID)) })
+	return runs
+}
+
+func (s *Store) version(id string) scheduler.DAGVersion {
+	v := s.versions[id]
+	v.Canonical = bytes.Clone(v.Canonical)
+	return v
+}
+
+func (s *Store) detail(r scheduler.Run) *scheduler.RunDetail {
+	d := &scheduler.RunDetail{Run: keptRun(r)}
+	for _, k := range s.tasks[r.ID] {
+		d.Tasks = append(d.Tasks, keptTask(k))
+	}
+	for _, id := range r.Batches {
+		if b, ok := s.batches[id]; ok {
+			d.Batches = append(d.Batches, clone(b))
+		}
+	}
+	return d
+}
+
+// Run implements scheduler.Store.
+func (s *Store) Run(_ context.Context, id string) (*scheduler.RunDetail, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.runs[id]
+	if !ok {
+		return nil, fmt.Errorf("find run %q: %w", id, scheduler.ErrNotFound)
+	}
+	d := s.detail(r)
+	for _, a := range s.attempts {
+		if a.Run == id {
+			d.Attempts = append(d.Attempts, a)
+		}
+	}
+	slices.SortFunc(d.Attempts, func(a, b scheduler.Attempt) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Task, b.Task), cmp.Compare(a.MapIndex, b.MapIndex), cmp.Compare(a.Try, b.Try))
+	})
+	for _, m := range s.moves {
+		if m.Run == id {
+			d.Moves = append(d.Moves, m)
+		}
+	}
+	return d, nil
+}
+
+// Batch implements scheduler.Store.
+func (s *Store) Batch(_ context.Context, id string) (*scheduler.BatchDetail, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, ok := s.batches[id]
+	if !ok {
+		return nil, fmt.Errorf("find batch %q: %w", id, scheduler.ErrNotFound)
+	}
+	return &scheduler.BatchDetail{Batch: clone(b), Dispositions: slices.Clone(s.dispositions[id])}, nil
+}
+
+// Version implements scheduler.Store.
+func (s *Store) Version(_ context.Context, version string) (*scheduler.DAGVersion, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.versions[version]; !ok {
+		return nil, fmt.Errorf("find version %q: %w", version, scheduler.ErrNotFound)
+	}
+	v := s.version(version)
+	return &v, nil
+}
+
+// page keeps what is wanted, in order, up to limit, and reports whether there is more.
+func page[T any](rows []T, limit int, want func(*T) bool) (out []T, more bool) {
+	switch {
+	case limit <= 0:
+		limit = 100
+	case limit > 1000:
+		limit = 1000
+	}
+	for i := range rows {
+		if !want(&rows[i]) {
+			continue
+		}
+		if len(out) == limit {
+			return out, true
+		}
+		out = append(out, rows[i])
+	}
+	return out, false
+}
+
+// Runs implements scheduler.Store.
+func (s *Store) Runs(_ context.Context, q scheduler.RunQuery) ([]scheduler.Run, string, error) {
+	us, id, ok := strings.Cut(q.Before, ".")
+	at, err := strconv.ParseInt(us, 10, 64)
+	if q.Before != "" && (!ok || err != nil) {
+		return nil, "", fmt.Errorf("read runs before %q: %w: not a cursor", q.Before, scheduler.ErrInvalid)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	runs := s.byTime()
+	slices.Reverse(runs)
+	out, more := page(runs, q.Limit, func(r *scheduler.Run) bool {
+		before := q.Before == "" || cmp.Or(cmp.Compare(micros(r.CreatedAt), at), cmp.Compare(r.ID, id)) < 0
+		return before && (q.DAG == "" || r.DAG == q.DAG) && (q.State == "" || r.State == q.State) &&
+			(q.Batch == "" || slices.Contains(r.Batches, q.Batch))
+	})
+	for i := range out {
+		out[i] = keptRun(out[i])
+	}
+	if !more {
+		return out, "", nil
+	}
+	last := out[len(out)-1]
+	return out, strconv.FormatInt(micros(last.CreatedAt), 10) + "." + last.ID, nil
+}
+
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+// Batches implements scheduler.Store.
+func (s *Store) Batches(_ context.Context, q scheduler.BatchQuery) ([]batcher.Batch, string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := slices.Collect(maps.Values(s.batches))
+	slices.SortFunc(all, func(a, b batcher.Batch) int { return cmp.Compare(b.ID, a.ID) })
+	out, more := page(all, q.Limit, func(b *batcher.Batch) bool {
+		return (q.Before == "" || b.ID < q.Before) && (q.Tenant == "" || b.Tenant == q.Tenant) && (q.Source == "" || b.Source == q.Source) &&
+			(q.Stream.IsZero() || b.Stream == q.Stream && b.First <= q.Offset && q.Offset <= b.Last)
+	})
+	for i := range out {
+		out[i] = clone(out[i])
+	}
+	if !more {
+		return out, "", nil
+	}
+	return out, out[len(out)-1].ID, nil
+}

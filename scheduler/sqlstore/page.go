@@ -1,0 +1,152 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"millrace/batcher"
+	"millrace/scheduler"
+)
+
+// filter collects the conditions of a query.
+type filter struct {
+	where []string
+	args  []any
+}
+
+func (f *filter) add(condition string, args ...any) {
+	f.where = append(f.where, condition)
+	f.args = append(f.args, args...)
+}
+
+func (f *filter) sql() string {
+	if len(f.where) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(f.where, " AND ")
+}
+
+// limit returns how many rows a page has.
+func limit(n int) int {
+	switch {
+	case n <= 0:
+		return 100
+	case n > 1000:
+		return 1000
+	}
+	return n
+}
+
+// cut takes the row off that was asked for beyond the page to see whether there is a next one, and then returns the page's last row.
+func cut[T any](rows []T, limit int) ([]T, *T) {
+	if len(rows) <= limit {
+		return rows, nil
+	}
+	return rows[:limit], &rows[limit-1]
+}
+
+// Runs implements scheduler.Store. Pages are by time of creation, then id.
+func (s *Store) Runs(ctx context.Context, q scheduler.RunQuery) ([]scheduler.Run, string, error) {
+	var f filter
+	if q.DAG != "" {
+		f.add("dag=?", q.DAG)
+	}
+	if q.State != "" {
+		f.add("state=?", string(q.State))
+	}
+	if q.Batch != "" {
+		f.add("id IN (SELECT run FROM run_input WHERE batch=?)", q.Batch)
+	}
+	if q.Before != "" {
+		at, id, ok := strings.Cut(q.Before, ".")
+		us, err := strconv.ParseInt(at, 10, 64)
+		if !ok || err != nil {
+			return nil, "", fmt.Errorf("read runs before %q: %w: not a cursor", q.Before, scheduler.ErrInvalid)
+		}
+		f.add("(created_at, id) < (?, ?)", us, id)
+	}
+	n := limit(q.Limit)
+	query := "SELECT " + list("", runColumns) + " FROM run" + f.sql() + " ORDER BY created_at DESC, id DESC LIMIT " + strconv.Itoa(n+1)
+	var runs []scheduler.Run
+	next := ""
+	err := s.read(ctx, "runs", func(v view) error {
+		var err error
+		if runs, err = all(v, scanRun, query, f.args...); err != nil {
+			return err
+		}
+		var last *scheduler.Run
+		if runs, last = cut(runs, n); last != nil {
+			next = strconv.FormatInt(micros(last.CreatedAt), 10) + "." + last.ID
+		}
+		return v.inputs(runs)
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return runs, next, nil
+}
+
+// inputs fills in the batches of runs.
+func (v view) inputs(runs []scheduler.Run) error {
+	if len(runs) == 0 {
+		return nil
+	}
+	at := map[string]*scheduler.Run{}
+	ids := make([]any, len(runs))
+	for i := range runs {
+		at[runs[i].ID], ids[i] = &runs[i], runs[i].ID
+	}
+	marks := "?" + strings.Repeat(",?", len(ids)-1)
+	pairs, err := all(v, scanPair, "SELECT run, batch FROM run_input WHERE run IN ("+marks+") ORDER BY run, n", ids...)
+	for _, p := range pairs {
+		r := at[p[0]]
+		r.Batches = append(r.Batches, p[1])
+	}
+	return err
+}
+
+func scanPair(row scanner) (p [2]string, err error) {
+	err = row.Scan(&p[0], &p[1])
+	return p, err
+}
+
+// Batches implements scheduler.Store. Pages are by id, which sorts by the receipt of a batch's first record.
+func (s *Store) Batches(ctx context.Context, q scheduler.BatchQuery) ([]batcher.Batch, string, error) {
+	var f filter
+	if q.Tenant != "" {
+		f.add("tenant=?", q.Tenant)
+	}
+	if q.Source != "" {
+		f.add("source=?", q.Source)
+	}
+	if !q.Stream.IsZero() {
+		// No batch of the stream is wider than the widest, so none that starts earlier can reach the offset.
+		stream := q.Stream.String()
+		f.add("stream=? AND first_offset <= ? AND first_offset >= ? - (SELECT MAX(width) FROM batch WHERE stream=?) AND last_offset >= ?",
+			stream, q.Offset, q.Offset, stream, q.Offset)
+	}
+	if q.Before != "" {
+		f.add("id < ?", q.Before)
+	}
+	n := limit(q.Limit)
+	query := "SELECT doc FROM batch" + f.sql() + " ORDER BY id DESC LIMIT " + strconv.Itoa(n+1)
+	var batches []batcher.Batch
+	next := ""
+	err := s.read(ctx, "batches", func(v view) error {
+		var err error
+		if batches, err = all(v, scanBatch, query, f.args...); err != nil {
+			return err
+		}
+		var last *batcher.Batch
+		if batches, last = cut(batches, n); last != nil {
+			next = last.ID
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return batches, next, nil
+}
