@@ -97,3 +97,10 @@ type Pressure interface {
 	// Pressure returns bytes held, the bound on them, and for how long a sender should stay away when it is full (0: it is not).
 	Pressure() (held, limit int64, retry time.Duration)
 }
+
+// LossReporter is an optional power of a [Partition]: what it held and lost, for the entry that names it in the chain.
+type LossReporter interface {
+	// Lost returns the offsets whose loss an operator accepted, in order of acceptance; Read passes them as gaps. Spans stay as long as the
+	// log knows their incarnation.
+	Lost() []Span
+}

@@ -133,32 +133,37 @@ func openSized(fsys FS, name string) (File, int64, error) {
 }
 
 // WriteFileSync replaces the file name by data, durably and all or nothing: it writes name+".tmp", syncs it, renames it and syncs the
-// directory. stage says how far it got when it failed: before [StageRenamed] name is as it was, from there on it is the old or the new one.
+// directory. stage says how far it got when it failed: before [StageRename] name is as it was, from there on it is the old or the new one.
 // It is not for concurrent use on one name.
 func WriteFileSync(fsys FS, name string, data []byte) (stage Stage, err error) {
 	tmp := name + ".tmp"
-	f, err := fsys.OpenFile(tmp, writeNew)
-	if err != nil {
-		return StageTemp, err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	if stage, err := writeTemp(fsys, tmp, data); err != nil {
 		_ = fsys.Remove(tmp) // Best effort: the next call truncates it.
-		return StageTemp, err
+		return stage, err
 	}
 	if err := fsys.Rename(tmp, name); err != nil {
-		return StageRenamed, err
+		return StageRename, err
 	}
 	if err := fsys.SyncDir(filepath.Dir(name)); err != nil {
-		return StageRenamed, err
+		return StageRename, err
 	}
 	return StageDone, nil
+}
+
+func writeTemp(fsys FS, tmp string, data []byte) (stage Stage, err error) {
+	f, err := fsys.OpenFile(tmp, writeNew)
+	if err != nil {
+		return StageWrite, err
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil && cerr != nil {
+			stage, err = StageSync, cerr
+		}
+	}()
+	if _, err := f.Write(data); err != nil {
+		return StageWrite, err
+	}
+	return StageSync, f.Sync()
 }
 
 // Stage is how far [WriteFileSync] got.
@@ -166,7 +171,8 @@ type Stage int
 
 // The stages of WriteFileSync.
 const (
-	StageTemp    Stage = iota // only the temporary file was touched
-	StageRenamed              // the rename was tried: old or new content
-	StageDone                 // durable
+	StageWrite  Stage = iota // the temporary file could not be written
+	StageSync                // the temporary file could not be synced
+	StageRename              // the rename was tried: old or new content
+	StageDone                // durable
 )
