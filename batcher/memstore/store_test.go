@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"millrace/batcher"
+	"millrace/batcher/batchertest"
 )
 
 // TestFaults: each fault does to the objects, and tells the caller, what it says.
@@ -63,4 +64,9 @@ func TestLand(t *testing.T) {
 	if got := s.Keys(); !slices.Equal(got, []string{"b", "c"}) || string(s.Body("b")) != "first" {
 		t.Fatalf("keys %v, b = %q", got, s.Body("b"))
 	}
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	batchertest.TestStore(t, func(*testing.T) batcher.ObjectStore { return New(Options{}) })
 }
