@@ -1,0 +1,219 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/labstack/echo/v4"
+
+	"millrace/ingest"
+	"millrace/ingest/clickstream"
+)
+
+// maxKept is the size of buffers beyond which an exchange is not used again, so that a few large requests do not hold memory for ever.
+const maxKept = 1 << 20
+
+// exchange is one request and its answer, with buffers that are used again by later ones.
+type exchange struct {
+	s          *Server
+	decoder    *clickstream.Decoder
+	keepOrphan func(bytes int) bool
+
+	w        http.ResponseWriter
+	r        *http.Request
+	name     string // the path's source
+	received time.Time
+	count    *sourceCounters
+	status   int
+	held     int // what the body was charged with
+
+	body    []byte
+	key     []byte
+	wire    wire
+	unzip   gzip.Reader
+	receipt [1]string
+}
+
+// handle makes a handler of work, which answers by itself or returns why not.
+func (s *Server) handle(work func(*exchange) error) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		x := s.pool.Get().(*exchange)
+		x.w, x.r, x.name = c.Response(), c.Request(), ""
+		if names := c.ParamValues(); len(names) > 0 {
+			x.name = names[0]
+		}
+		x.received = time.Now().UTC().Truncate(time.Microsecond)
+		x.count, x.status = s.metrics.unknown, 0
+		s.metrics.inflight.Add(1)
+		s.serving.RLock()
+		defer x.end()
+		if err := work(x); err != nil {
+			x.refuse(err)
+		}
+		return nil
+	}
+}
+
+// end closes an exchange, also one that panicked: that one gets 500, if nothing was answered yet, and its buffers are not used again.
+func (x *exchange) end() {
+	s := x.s
+	problem := recover()
+	if problem != nil {
+		s.opts.Log.Error("request panicked", "err", problem, "stack", string(debug.Stack()))
+		if x.status == 0 {
+			x.refuse(errPanic)
+		}
+	}
+	x.count.request(x.status, time.Since(x.received), len(x.body))
+	s.held.Add(int64(-x.held))
+	s.metrics.inflight.Add(-1)
+	s.serving.RUnlock()
+	if problem == nil && cap(x.body)+x.decoder.Footprint() <= maxKept {
+		x.w, x.r, x.count, x.wire, x.held, x.body = nil, nil, nil, wire{}, 0, x.body[:0]
+		s.pool.Put(x)
+	}
+}
+
+// charge counts n more bytes of this body against Options.MaxInflight and reports whether there is room.
+func (x *exchange) charge(n int) bool {
+	x.held += n
+	return x.s.held.Add(int64(n)) <= int64(x.s.opts.MaxInflight)
+}
+
+// read reads the body as it is, at most limit bytes of it, into x.body.
+func (x *exchange) read(limit int) error {
+	if x.r.ContentLength > int64(limit) {
+		return fmt.Errorf("read body of %d bytes: %w", x.r.ContentLength, errTooLong)
+	}
+	// What a client announces is not yet worth its memory.
+	if want := min(int(x.r.ContentLength)+1, 64<<10); cap(x.body) < want {
+		x.body = make([]byte, 0, want)
+	}
+	x.wire = wire{from: x.r.Body}
+	return x.fill(&x.wire, limit)
+}
+
+// readPlain reads the body as read does, and decompresses it if it says that it is compressed.
+func (x *exchange) readPlain(limit int) error {
+	switch coding := x.r.Header.Get("Content-Encoding"); coding {
+	case "", "identity":
+		return x.read(limit)
+	case "gzip", "x-gzip":
+	default:
+		return fmt.Errorf("read body with coding %q: %w", coding, errCoding)
+	}
+	x.wire = wire{from: http.MaxBytesReader(nil, x.r.Body, int64(limit))}
+	err := x.unzip.Reset(&x.wire)
+	if err == nil {
+		err = x.fill(&x.unzip, limit)
+	}
+	var tooLong *http.MaxBytesError
+	switch {
+	case err == nil || errors.Is(err, errTooLong) || errors.Is(err, errBusy):
+		return err
+	case errors.As(x.wire.err, &tooLong):
+		return fmt.Errorf("read compressed body: %w: %w", errTooLong, err)
+	case x.wire.err != nil:
+		return fmt.Errorf("read compressed body: %w: %w", errBody, err)
+	}
+	return fmt.Errorf("decompress body: %w: %w", errCoding, err)
+}
+
+// wire is the body as it comes; it remembers why it broke off, which a reader on top of it may tell otherwise.
+type wire struct {
+	from io.Reader
+	err  error
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.from.Read(p)
+	if err != nil && err != io.EOF {
+		w.err = err
+	}
+	return n, err
+}
+
+// fill reads all of from into x.body, or fails when that is more than limit.
+func (x *exchange) fill(from io.Reader, limit int) error {
+	for {
+		if len(x.body) == cap(x.body) {
+			x.body = slices.Grow(x.body, max(len(x.body), 4<<10))
+		}
+		n, err := from.Read(x.body[len(x.body):cap(x.body)])
+		x.body = x.body[:len(x.body)+n]
+		if len(x.body) > limit {
+			return fmt.Errorf("read body of more than %d bytes: %w", limit, errTooLong)
+		}
+		if over := len(x.body) - x.held; over > 0 && !x.charge(over) {
+			return errBusy
+		}
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return fmt.Errorf("read body: %w: %w", errBody, err)
+		}
+	}
+}
+
+// append makes recs durable and answers.
+func (x *exchange) append(recs []ingest.Record) error {
+	receipt, err := x.s.log.Append(x.r.Context(), recs)
+	if x.s.health.saw(err) {
+		x.s.opts.Log.Warn("log does not take appends", "err", err)
+	}
+	if err != nil {
+		return fmt.Errorf("append %d records: %w", len(recs), err)
+	}
+	x.accept(receipt)
+	return nil
+}
+
+var (
+	jsonType = []string{"application/json"}
+	success  = []byte(`{"success":true}`)
+)
+
+// accept answers 200. WriteHeader copies the headers, so what they point to may be used again.
+func (x *exchange) accept(receipt ingest.Receipt) {
+	h := x.w.Header()
+	h["Content-Type"] = jsonType
+	if len(receipt) > 0 {
+		x.receipt[0] = receipt.String()
+		h["X-Millrace-Receipt"] = x.receipt[:]
+	}
+	x.status = http.StatusOK
+	x.w.WriteHeader(http.StatusOK)
+	x.w.Write(success)
+}
+
+// refuse answers as the table says.
+func (x *exchange) refuse(err error) {
+	f := faultOf(err)
+	x.status = f.status
+	if f.code == internal.code && !errors.Is(err, errPanic) {
+		x.s.opts.Log.Error("request failed", "err", err)
+	}
+	writeFault(x.w, f, x.s.retryAfter(f))
+}
+
+// trace returns the request's W3C traceparent (version 00), or "".
+func (x *exchange) trace() string {
+	t := x.r.Header["Traceparent"]
+	if len(t) != 1 || len(t[0]) != 55 || t[0][:3] != "00-" {
+		return ""
+	}
+	for i, c := range []byte(t[0]) {
+		dash := i == 2 || i == 35 || i == 52
+		if dash != (c == '-') || !dash && !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f') {
+			return ""
+		}
+	}
+	return t[0]
+}

@@ -1,0 +1,122 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"millrace/ingest"
+	"millrace/ingest/clickstream"
+	"millrace/ingest/webhook"
+)
+
+// source is a source with all that a request needs of it.
+type source struct {
+	ingest.Source
+	target *clickstream.Target // of a clickstream source
+	scheme webhook.Scheme      // of a webhook
+	lane   ingest.Lane         // of a webhook
+	count  *sourceCounters
+}
+
+// registry is the sources at one time; it never changes.
+type registry struct {
+	keys    map[string]*source // clickstream sources by write key
+	hooks   map[string]*source // webhooks by name
+	targets map[*clickstream.Target]*source
+}
+
+// Route implements clickstream.Router.
+func (r *registry) Route(key []byte) *clickstream.Target {
+	if src := r.keys[string(key)]; src != nil {
+		return src.target
+	}
+	return nil
+}
+
+// SetSources replaces the sources; requests that are being served finish with the old ones. It reports all that is wrong with them, and then
+// changes nothing.
+func (s *Server) SetSources(sources []ingest.Source) error {
+	old := s.sources.Load()
+	next := &registry{keys: map[string]*source{}, hooks: map[string]*source{}, targets: map[*clickstream.Target]*source{}}
+	names := map[string]bool{}
+	var errs []error
+	for _, def := range sources {
+		if def.Tenant == "" {
+			def.Tenant = ingest.DefaultTenant
+		}
+		if names[def.Name] {
+			errs = append(errs, fmt.Errorf("source %q is there twice", def.Name))
+		}
+		names[def.Name] = true
+		if err := next.add(def, old, s.metrics); err != nil {
+			errs = append(errs, fmt.Errorf("use source %q: %w", def.Name, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	s.sources.Store(next)
+	return nil
+}
+
+func (r *registry) add(def ingest.Source, old *registry, m *metrics) error {
+	if err := errors.Join(ingest.CheckName(def.Name), ingest.CheckName(def.Tenant)); err != nil {
+		return err
+	}
+	src := &source{Source: def}
+	switch def.Kind {
+	case ingest.KindClickstream:
+		src.count = m.source(def.Name, "segment")
+		src.target = old.targetOf(&def)
+		r.targets[src.target] = src
+		return r.addKeys(src)
+	case ingest.KindWebhook:
+		src.count = m.source(def.Name, "webhook")
+		return r.addHook(src)
+	case ingest.KindEvents:
+		return nil // no route yet
+	}
+	return fmt.Errorf("kind %q is not one of clickstream, webhook, events", def.Kind)
+}
+
+func (r *registry) addKeys(src *source) error {
+	if len(src.WriteKeys) == 0 {
+		return errors.New("a clickstream source needs write_keys")
+	}
+	for _, key := range src.WriteKeys {
+		if key == "" || r.keys[key] != nil {
+			return fmt.Errorf("write key %q is empty or another source's", key)
+		}
+		r.keys[key] = src
+	}
+	return nil
+}
+
+func (r *registry) addHook(src *source) error {
+	var ok bool
+	if src.scheme, ok = webhook.Lookup(src.Scheme); !ok {
+		return fmt.Errorf("scheme %q is not known", src.Scheme)
+	}
+	if src.scheme.Signed() && len(src.Secrets) == 0 {
+		return fmt.Errorf("scheme %q needs secrets", src.Scheme)
+	}
+	if len(src.LaneKeys) > 0 {
+		return errors.New("a webhook has no lane keys")
+	}
+	src.lane = ingest.EventLane(src.Tenant, src.Name)
+	r.hooks[src.Name] = src
+	return nil
+}
+
+// targetOf returns the target that the source had before, with its lanes in use, unless what makes its lanes has changed.
+func (r *registry) targetOf(def *ingest.Source) *clickstream.Target {
+	if r != nil {
+		for target, src := range r.targets {
+			if src.Name == def.Name && src.Tenant == def.Tenant && src.MaxLanes == def.MaxLanes && slices.Equal(src.LaneKeys, def.LaneKeys) {
+				return target
+			}
+		}
+	}
+	return clickstream.NewTarget(def)
+}
