@@ -1,0 +1,58 @@
+package sqlstore
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"millrace/scheduler"
+	"millrace/scheduler/schedulertest"
+	"millrace/trigger"
+)
+
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	s := openTest(t, t.TempDir())
+	const all, covered = 1200, 1100
+	c := &scheduler.Change{Cursors: []trigger.Cursor{{Stream: schedulertest.ExampleStream, Seq: covered}}}
+	var runs []scheduler.Run
+	for n := range all {
+		a, r := change(n)
+		r.Run.State, r.Run.EndedAt = scheduler.StateSuccess, r.Run.CreatedAt
+		switch n {
+		case 1:
+			r.Run.State = scheduler.StateRunning
+		case 2:
+			a.Dispositions[0].Fate = trigger.FateHeld
+		}
+		c.Arrivals, c.NewRuns, runs = append(c.Arrivals, a), append(c.NewRuns, r), append(runs, r.Run)
+		c.Moves = append(c.Moves, scheduler.Move{Run: r.Run.ID, To: r.Run.State, At: r.Run.CreatedAt})
+	}
+	if err := s.Apply(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	// Batch n is cut n s after the epoch: this removes what is below 1,150, but for what is needed or above the cursor.
+	before := schedulertest.Epoch.Add(1150 * time.Second)
+	got, err := s.Prune(t.Context(), before)
+	if want := (Pruned{Runs: 1149 - 1, Batches: covered + 1 - 2}); err != nil || got != want {
+		t.Fatalf("got %+v, %v, want %+v", got, err, want)
+	}
+	for n, kept := range map[int]bool{0: false, 1: true, 2: true, 3: false, covered: false, covered + 1: true, all - 1: true} {
+		_, err := s.Batch(t.Context(), runs[n].Batches[0])
+		if kept != (err == nil) || err != nil && !errors.Is(err, scheduler.ErrNotFound) {
+			t.Errorf("batch %d: got %v, want kept: %v", n, err, kept)
+		}
+	}
+	if d, err := s.Run(t.Context(), runs[1].ID); err != nil || len(d.Batches) != 1 || len(d.Tasks) != 1 || len(d.Moves) != 1 {
+		t.Errorf("run 1: got %+v, %v, want it whole", d, err)
+	}
+	for _, table := range []string{"run", "task_instance", "run_input", "transition"} {
+		var n int
+		if err := s.readDB.QueryRow("SELECT COUNT(*) FROM " + table).Scan(&n); err != nil || n != all-1148 {
+			t.Errorf("%s: got %d rows, %v, want %d", table, n, err, all-1148)
+		}
+	}
+	if got, err := s.Prune(t.Context(), before); err != nil || got != (Pruned{}) {
+		t.Errorf("again: got %+v, %v, want nothing", got, err)
+	}
+}
