@@ -1,0 +1,12 @@
+// Package expr is the expression language of DAG files: CEL, type-checked when the file is loaded. It has two scopes.
+//
+//	rule scope   `if` and `key` of a rule                                    batch
+//	task scope   `when`, and ${{ … }} in values of env and elements of run   params trigger run batch batches totals tasks
+//
+// It guarantees that a compiled expression ends (CEL has no loops, and costs are bounded), has no side effects, and sees the same values
+// for every try of a task. It does not guarantee a value: a missing key or an overflow is an error of that evaluation.
+//
+// Variables have the names of the JSON documents: `batch` is a batch as the API shows it (the oldest one of the run), `batches` all of them
+// oldest first, `trigger`, `run`, `totals` and `params` are as in the input document of the task contract, and `tasks.<id>` has `state`,
+// `exit` and `output` of a task that comes earlier. Numbers of different types may be compared; arithmetic needs one type, as always in CEL.
+package expr

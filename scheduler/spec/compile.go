@@ -1,0 +1,142 @@
+package spec
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"millrace/scheduler"
+)
+
+// formVersion is the version of the compiled form that this package writes: [scheduler.DAG.V].
+const formVersion = 1
+
+var idRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
+
+// CheckID reports whether id may name a DAG, a rule, a task or a parameter.
+func CheckID(id string) error {
+	if !idRule.MatchString(id) {
+		return fmt.Errorf("id %q must start with a letter or a digit and have at most 63 letters, digits, _ and -", id)
+	}
+	return nil
+}
+
+// Compile reads a file, which is called file in messages. It returns the DAGs that have no fault, in the order of the file, also when others
+// of the same file have some. The error is nil or [Errors].
+func Compile(file string, src []byte) ([]scheduler.DAG, error) {
+	s := &source{file: file, lines: strings.Split(strings.ReplaceAll(string(src), "\r\n", "\n"), "\n")}
+	var dags []scheduler.DAG
+	seen := map[string]bool{}
+	roots := s.documents(src)
+	for _, root := range roots {
+		before := len(s.errs)
+		d := &decoder{source: s, anchors: map[string]ast.Node{}}
+		ast.Walk(anchorFinder{d}, root)
+		dag, at := d.document(root)
+		if seen[dag.ID] && dag.ID != "" {
+			d.errorf(at, "", "dag %q stands twice in this file", dag.ID)
+		}
+		seen[dag.ID] = true
+		if len(s.errs) == before {
+			dags = append(dags, dag)
+		}
+	}
+	if len(roots) == 0 && len(s.errs) == 0 {
+		s.at("", 0, 0, "there is no DAG in this file", `a DAG starts with "dag: <id>"`)
+	}
+	if len(s.errs) == 0 {
+		return dags, nil
+	}
+	slices.SortStableFunc(s.errs, func(a, b *Error) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col)) })
+	return dags, s.errs
+}
+
+// document reads one DAG, and returns the node of its id as well.
+func (d *decoder) document(root ast.Node) (scheduler.DAG, ast.Node) {
+	dag := scheduler.DAG{V: formVersion}
+	at := root
+	// The id comes first, so that every fault can name its DAG.
+	for _, p := range d.pairs(root, "the file") {
+		if p.key == "dag" {
+			at = p.value
+			dag.ID = d.id(p.value, "dag")
+		}
+	}
+	d.dag = dag.ID
+	b := &builder{decoder: d, dag: &dag, defaults: taskDefaults{infra: defaultInfraRetry}}
+	d.mapping(root, "the file", b.rootFields(root), laterRoot...)
+	if at == root {
+		d.errorf(root, `add "dag: <id>"`, "the DAG has no id")
+	}
+	b.finish(root)
+	return dag, at
+}
+
+var laterRoot = []string{"concurrency", "deadline", "setup", "teardown", "on_event", "groups", "variables", "pools", "secrets", "connections"}
+
+// builder fills in one DAG.
+type builder struct {
+	*decoder
+	dag      *scheduler.DAG
+	defaults taskDefaults
+	rules    []placed
+	tasks    []placed
+	exprs    []usedExpr
+}
+
+// placed is an id with its place.
+type placed struct {
+	id string
+	at ast.Node
+	// value is the task's mapping.
+	value ast.Node
+	needs []ast.Node
+}
+
+func (b *builder) rootFields(root ast.Node) fields {
+	known := fields{
+		"dag":         func(ast.Node) {},
+		"description": func(v ast.Node) { b.dag.Description = b.str(v, "description") },
+		"owner":       func(v ast.Node) { b.dag.Owner = b.str(v, "owner") },
+		"tags":        func(v ast.Node) { b.dag.Tags = b.strs(v, "tags") },
+		"params":      func(v ast.Node) { b.params(v) },
+		"on":          func(v ast.Node) { b.on(v) },
+		"env":         func(v ast.Node) { b.dag.Env = b.env(v, "env") },
+		"defaults":    func(v ast.Node) { b.readDefaults(v) },
+		"tasks":       func(v ast.Node) { b.readTasks(v) },
+	}
+	// x-… holds whatever the author wants to anchor, as in Compose files.
+	for _, p := range b.pairs(root, "the file") {
+		if strings.HasPrefix(p.key, "x-") {
+			known[p.key] = func(ast.Node) {}
+		}
+	}
+	return known
+}
+
+// finish does what needs the whole document.
+func (b *builder) finish(root ast.Node) {
+	if b.dag.On == nil {
+		b.dag.On = b.manualOnly()
+	}
+	b.finishTasks(root)
+	b.checkRules()
+	b.checkGraph()
+	b.checkExprs()
+}
+
+func (d *decoder) id(v ast.Node, what string) string {
+	id := d.scalar(v, what)
+	if id == "" {
+		return ""
+	}
+	if err := CheckID(id); err != nil {
+		d.errorf(v, "", "%s: %v", what, err)
+		return ""
+	}
+	return id
+}

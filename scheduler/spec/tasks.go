@@ -1,0 +1,286 @@
+package spec
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"millrace/scheduler"
+	"millrace/scheduler/expr"
+)
+
+// defaultInfraRetry is how many attempts of a task may be lost to infrastructure, if the file does not say.
+const defaultInfraRetry = 3
+
+// KindCommand is the kind of a task that has `run`.
+const KindCommand = "command"
+
+// MaxTasks bounds the tasks of one DAG.
+const MaxTasks = 2000
+
+// taskDefaults is what `defaults` says.
+type taskDefaults struct {
+	retry    scheduler.Retry
+	infra    int
+	timeout  scheduler.Timeout
+	executor string
+	env      map[string]string
+}
+
+var (
+	laterTask = []string{
+		"image", "args", "resources", "constraints", "pool", "pool_slots", "foreach", "output", "cache", "priority", "http", "sql", "wait",
+		"dag", "approval", "concurrency", "deadline", "heartbeat", "setup", "teardown", "group", "secrets", "at_least_once_fast",
+	}
+	laterTimeout = []string{"queue", "start", "heartbeat"}
+	laterRules   = []string{
+		"all_failed", "all_done", "all_done_min_one_success", "all_skipped", "one_failed", "one_success", "one_done", "none_failed",
+		"none_failed_min_one_success", "none_skipped", "always",
+	}
+)
+
+func (b *builder) readDefaults(n ast.Node) {
+	def := &b.defaults
+	b.mapping(n, "defaults", fields{
+		"retry":       func(v ast.Node) { b.retry(v, &def.retry) },
+		"infra_retry": func(v ast.Node) { def.infra = int(b.integer(v, "infra_retry", 1000)) },
+		"timeout":     func(v ast.Node) { b.timeout(v, &def.timeout) },
+		"executor":    func(v ast.Node) { def.executor = b.id(v, "executor") },
+		"env":         func(v ast.Node) { def.env = b.env(v, "defaults.env") },
+	}, "pool", "image", "resources", "priority")
+}
+
+// readTasks only notes the tasks: `defaults` may stand after them.
+func (b *builder) readTasks(n ast.Node) {
+	for _, p := range b.pairs(n, "tasks") {
+		if err := CheckID(p.key); err != nil {
+			b.errorf(p.node, "", "task: %v", err)
+			continue
+		}
+		b.tasks = append(b.tasks, placed{id: p.key, at: p.node, value: p.value})
+	}
+}
+
+func (b *builder) finishTasks(root ast.Node) {
+	if len(b.tasks) == 0 {
+		b.errorf(root, `add "tasks: {<id>: {run: …}}"`, "the DAG has no task")
+	}
+	if len(b.tasks) > MaxTasks {
+		b.errorf(b.tasks[MaxTasks].at, "", "the DAG has %d tasks, the limit is %d", len(b.tasks), MaxTasks)
+		b.tasks = b.tasks[:MaxTasks]
+	}
+	for i := range b.tasks {
+		b.dag.Tasks = append(b.dag.Tasks, b.task(&b.tasks[i]))
+	}
+}
+
+func (b *builder) task(p *placed) scheduler.Task {
+	def := b.defaults
+	t := scheduler.Task{
+		ID: p.id, Kind: KindCommand, Executor: def.executor, Retry: def.retry, Timeout: def.timeout, InfraRetry: def.infra,
+	}
+	what := fmt.Sprintf("task %q", p.id)
+	var run ast.Node
+	var env map[string]string
+	b.mapping(p.value, what, fields{
+		"needs":       func(v ast.Node) { t.Needs, p.needs = b.strs(v, "needs"), b.list(v, "needs", true) },
+		"run":         func(v ast.Node) { run = v; b.run(v, &t) },
+		"env":         func(v ast.Node) { env = b.env(v, "env") },
+		"when":        func(v ast.Node) { t.When = b.when(v, p.id) },
+		"retry":       func(v ast.Node) { b.retry(v, &t.Retry) },
+		"infra_retry": func(v ast.Node) { t.InfraRetry = int(b.integer(v, "infra_retry", 1000)) },
+		"timeout":     func(v ast.Node) { b.timeout(v, &t.Timeout) },
+		"executor":    func(v ast.Node) { t.Executor = b.id(v, "executor") },
+		"rule":        func(v ast.Node) { t.Rule = b.joinRule(v) },
+	}, laterTask...)
+	if run == nil && !b.hasErrorWithin(p) {
+		b.errorf(p.at, `add run: ["program", "argument"]`, "%s has no run", what)
+	}
+	if len(def.env)+len(env) > 0 {
+		t.Env = maps.Clone(def.env)
+		if t.Env == nil {
+			t.Env = map[string]string{}
+		}
+		maps.Copy(t.Env, env)
+	}
+	return t
+}
+
+// hasErrorWithin reports whether the task's first lines have a fault already: `run` may be what was misspelt.
+func (b *builder) hasErrorWithin(p *placed) bool {
+	from, _ := position(p.at)
+	to := from
+	for _, kv := range b.pairs(p.value, "") {
+		line, _ := position(kv.node)
+		to = max(to, line)
+	}
+	return slices.ContainsFunc(b.errs, func(e *Error) bool { return e.Line >= from && e.Line <= to })
+}
+
+// evalFlags are arguments after which many programs take code. Nothing that comes from outside may stand beside them.
+var evalFlags = []string{"-c", "-e", "--eval"}
+
+func (b *builder) run(n ast.Node, t *scheduler.Task) {
+	if _, ok := b.resolve(n).(*ast.SequenceNode); !ok {
+		t.Shell = b.str(n, "run")
+		if strings.TrimSpace(t.Shell) == "" {
+			b.errorf(n, "", "run is empty")
+		}
+		if expr.HasExpr(t.Shell) {
+			b.errorf(n, `put it into env: and use "$NAME", or write run as a list`,
+				"${{ }} can not stand in a shell command: the value would be read as code")
+		}
+		return
+	}
+	nodes := b.list(n, "run", false)
+	for _, v := range nodes {
+		t.Run = append(t.Run, b.scalar(v, "an argument of run"))
+	}
+	if len(t.Run) == 0 || t.Run[0] == "" {
+		b.errorf(n, "", "run names no program")
+		return
+	}
+	flag := slices.IndexFunc(t.Run, func(arg string) bool { return slices.Contains(evalFlags, arg) })
+	for i, arg := range t.Run {
+		switch {
+		case !expr.HasExpr(arg):
+		case i == 0:
+			b.errorf(nodes[0], "", "${{ }} can not stand for the program itself")
+		case flag >= 0:
+			b.errorf(nodes[i], "put it into env: and read the variable",
+				"${{ }} can not stand in a command with %s: the value might be read as code", t.Run[flag])
+		default:
+			b.text(nodes[i], arg, t.ID, "run")
+		}
+	}
+}
+
+var envRule = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,254}$`)
+
+// ownEnv are variables that are millrace's to set.
+const ownEnv = "MILLRACE_"
+
+func (b *builder) env(n ast.Node, what string) map[string]string {
+	env := map[string]string{}
+	for _, p := range b.pairs(n, what) {
+		val := b.scalar(p.value, what+" "+p.key)
+		switch {
+		case !envRule.MatchString(p.key):
+			b.errorf(p.node, "", "%q can not be the name of a variable", p.key)
+			continue
+		case strings.HasPrefix(p.key, ownEnv) || p.key == "TRACEPARENT":
+			b.errorf(p.node, "", "variable %s is set by millrace", p.key)
+			continue
+		case strings.ContainsRune(val, 0) || len(val) > expr.MaxValue:
+			b.errorf(p.value, "", "the value of %s has a NUL or is too long", p.key)
+			continue
+		}
+		env[p.key] = val
+		if expr.HasExpr(val) {
+			b.text(p.value, val, "", what+" "+p.key)
+		}
+	}
+	if len(env) == 0 {
+		return nil
+	}
+	return env
+}
+
+func (b *builder) when(n ast.Node, task string) string {
+	text := b.expression(n, "when")
+	if text == "" {
+		return ""
+	}
+	prg, err := expr.CompileBool(expr.ScopeTask, text)
+	if err != nil {
+		b.exprErrors(n, "when", err)
+		return text
+	}
+	b.exprs = append(b.exprs, usedExpr{at: n, task: task, what: "when", refs: prg.Refs()})
+	return text
+}
+
+// text compiles a value with ${{ }}, to find its faults.
+func (b *builder) text(n ast.Node, val, task, what string) {
+	text, err := expr.CompileText(val)
+	if err != nil {
+		b.exprErrors(n, what, err)
+		return
+	}
+	b.exprs = append(b.exprs, usedExpr{at: n, task: task, what: what, refs: text.Refs()})
+}
+
+// retry reads a number of retries, or the keys that change what r says already.
+func (b *builder) retry(n ast.Node, r *scheduler.Retry) {
+	if _, ok := b.resolve(n).(*ast.IntegerNode); ok {
+		r.Limit = int(b.integer(n, "retry", 1000))
+		return
+	}
+	b.mapping(n, "retry", fields{
+		"limit":     func(v ast.Node) { r.Limit = int(b.integer(v, "limit", 1000)) },
+		"delay":     func(v ast.Node) { r.Delay = b.duration(v, "delay") },
+		"backoff":   func(v ast.Node) { r.Backoff = b.float(v, "backoff", 1, 100) },
+		"max_delay": func(v ast.Node) { r.MaxDelay = b.duration(v, "max_delay") },
+		"jitter":    func(v ast.Node) { r.Jitter = b.jitter(v) },
+		"on_exit":   func(v ast.Node) { r.OnExit = b.exits(v, "on_exit") },
+		"never_on":  func(v ast.Node) { r.NeverOn = b.exits(v, "never_on") },
+	})
+	if r.MaxDelay > 0 && r.MaxDelay < r.Delay {
+		b.errorf(n, "", "max_delay is shorter than delay")
+	}
+}
+
+func (b *builder) jitter(n ast.Node) string {
+	switch text := b.str(n, "jitter"); text {
+	case "full":
+		return text
+	case "", "none":
+		return ""
+	default:
+		b.errorf(n, "", "jitter is %q, want full or none", text)
+		return ""
+	}
+}
+
+func (b *builder) exits(n ast.Node, what string) []int {
+	var out []int
+	for _, v := range b.list(n, what, true) {
+		out = append(out, int(b.integer(v, "an exit code", 255)))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// timeout reads the bound of a run, or {run, grace}.
+func (b *builder) timeout(n ast.Node, t *scheduler.Timeout) {
+	switch b.resolve(n).(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+	default:
+		t.Run = b.duration(n, "timeout")
+		return
+	}
+	b.mapping(n, "timeout", fields{
+		"run":   func(v ast.Node) { t.Run = b.duration(v, "run") },
+		"grace": func(v ast.Node) { t.Grace = b.duration(v, "grace") },
+	}, laterTimeout...)
+	if t.Grace > 0 && t.Grace < time.Millisecond {
+		b.errorf(n, "", "grace is shorter than 1ms")
+	}
+}
+
+func (b *builder) joinRule(n ast.Node) string {
+	rule := b.str(n, "rule")
+	switch {
+	case rule == scheduler.JoinAllSuccess:
+	case slices.Contains(laterRules, rule):
+		b.errorf(n, "only all_success is", "rule %s is not supported yet", rule)
+	default:
+		b.errorf(n, suggest(rule, append(slices.Clone(laterRules), scheduler.JoinAllSuccess)), "rule %q is not known", rule)
+	}
+	return "" // all_success is the default, and has one spelling in the compiled form
+}
