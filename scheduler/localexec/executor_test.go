@@ -1,0 +1,136 @@
+//go:build linux
+
+package localexec_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"millrace/scheduler"
+	"millrace/scheduler/localexec"
+)
+
+func TestTaskContract(t *testing.T) {
+	t.Parallel()
+	r := start(t, t.TempDir(), localexec.Options{})
+	id := "r1.extract.-1.1"
+	r.launch(script(id, `cat "$MILLRACE_INPUT"; echo; echo err >&2; ls; ls -l /proc/self/fd | sed 's/.*-> //'; env | sort
+		echo '{"rows":3}' > "$MILLRACE_OUTPUT"; cat; exit 7`, "A=b"))
+	rep := r.await(id)
+	if rep.Outcome != scheduler.OutcomeExited || rep.Exit != 7 || rep.Signal != "" {
+		t.Errorf("got %+v, want exit code 7", rep)
+	}
+	if got := string(rep.Output); got != "{\"rows\":3}\n" || rep.OutputError != "" {
+		t.Errorf("got output %q, error %q", got, rep.OutputError)
+	}
+	if rep.StartedAt.IsZero() || rep.EndedAt.Before(rep.StartedAt) || rep.Node == "" || !strings.HasPrefix(rep.External, "pid:") {
+		t.Errorf("got %+v, want times, node and pid", rep)
+	}
+	log := r.readLog(id, 0)
+	t.Log(log)
+	for _, want := range []string{"{\"v\":1}\nerr\n", "\nA=b\n", "MILLRACE_OUTPUT=" + r.dir} {
+		if !strings.Contains(log, want) {
+			t.Errorf("got log without %q", want)
+		}
+	}
+	if got := r.readLog(id, 3); got != log[3:] {
+		t.Errorf("got %q from offset 3", got)
+	}
+	if _, err := r.Log(t.Context(), "r1.none.-1.1", 0); !errors.Is(err, scheduler.ErrNotFound) {
+		t.Errorf("got %v, want ErrNotFound", err)
+	}
+	eventually(t, "the attempt's directory is removed", func() bool {
+		left, err := os.ReadDir(filepath.Join(r.dir, "attempts"))
+		return err == nil && len(left) == 0
+	})
+}
+
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	r := start(t, t.TempDir(), localexec.Options{})
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "plain"), []byte("text"), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "garbage"), []byte("text"), 0o700))
+	for i, tt := range []struct {
+		name, want string
+		argv       []string
+	}{
+		{"no command", "no command", nil},
+		{"not in PATH", "not found in PATH", []string{"no-such-program"}},
+		{"no such file", "no such file", []string{"/no/such/program"}},
+		{"not executable", "not executable", []string{filepath.Join(dir, "plain")}},
+		{"directory", "is a directory", []string{dir}},
+		{"bad format", "exec format error", []string{filepath.Join(dir, "garbage")}},
+	} {
+		l := script(taskID(i), "")
+		l.Argv = tt.argv
+		r.launch(l)
+		rep := r.await(l.ID)
+		if rep.Outcome != scheduler.OutcomeRefused || !strings.Contains(rep.Reason, tt.want) {
+			t.Errorf("%s: got %s %q, want refused with %q", tt.name, rep.Outcome, rep.Reason, tt.want)
+		}
+	}
+	l := script("r1.large.-1.1", "true")
+	l.Input = make([]byte, 17<<20)
+	r.launch(l)
+	if rep := r.await(l.ID); rep.Outcome != scheduler.OutcomeRefused || !strings.Contains(rep.Reason, "more than") {
+		t.Errorf("got %s %q, want refused", rep.Outcome, rep.Reason)
+	}
+}
+
+func TestLaunchRepeated(t *testing.T) {
+	t.Parallel()
+	r := start(t, t.TempDir(), localexec.Options{})
+	out := filepath.Join(t.TempDir(), "marks")
+	l := script("r1.once.-1.1", markScript, "OUT="+out, "SLEEP=0.2")
+	for range 3 {
+		r.launch(l, l)
+	}
+	r.await(l.ID)
+	r.launch(l)
+	r.launch(script("r1.after.-1.1", "true")) // What is launched later has ended: so would a second execution have begun.
+	r.await("r1.after.-1.1")
+	eventually(t, "the end is reported again", func() bool {
+		n := 0
+		for _, rep := range r.of(l.ID) {
+			if rep.Outcome == scheduler.OutcomeExited {
+				n++
+			}
+		}
+		return n >= 2
+	})
+	if got := lines(t, out); len(got) != 2 {
+		t.Errorf("got %q, want one start and one end", got)
+	}
+}
+
+func TestReconcile(t *testing.T) {
+	t.Parallel()
+	r := start(t, t.TempDir(), localexec.Options{})
+	out := filepath.Join(t.TempDir(), "marks")
+	late := script("r1.late.-1.1", markScript, "OUT="+out, "SLEEP=0")
+	must(t, r.Reconcile(t.Context(), []string{late.ID}))
+	if rep := r.await(late.ID); rep.Outcome != scheduler.OutcomeLost || rep.Reason == "" {
+		t.Errorf("got %+v, want lost", rep)
+	}
+	r.launch(late)
+	running := script("r1.running.-1.1", "read x; sleep 60")
+	running.Argv = []string{"sleep", "60"}
+	r.launch(running)
+	r.await(running.ID, scheduler.OutcomeRunning)
+	before := len(r.of(running.ID))
+	must(t, r.Reconcile(t.Context(), []string{running.ID}))
+	eventually(t, "another report", func() bool { return len(r.of(running.ID)) > before })
+	must(t, r.Kill(t.Context(), running.ID, time.Second))
+	if rep := r.await(running.ID); rep.Outcome != scheduler.OutcomeExited || rep.Signal != "SIGTERM" || rep.Exit != -1 {
+		t.Errorf("got %+v, want SIGTERM", rep)
+	}
+	must(t, r.Kill(t.Context(), "r1.unknown.-1.1", time.Second))
+	if got := lines(t, out); got != nil {
+		t.Errorf("got %q, want the late launch never started", got)
+	}
+}

@@ -1,0 +1,217 @@
+//go:build linux
+
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"millrace/scheduler"
+)
+
+// refusal is an error that repeating can not mend.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
+
+// errStarted: the attempt has a log already, so that it was started once.
+var errStarted = errors.New("it was started before")
+
+// place is where attempts live below the directory of the runner. Ids of tasks never become paths except through [safeName], and os.Root
+// keeps symbolic links from leading out.
+type place struct {
+	dir  string
+	root *os.Root
+	null *os.File
+}
+
+func openPlace(dir string) (*place, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range []string{logsDir, attemptsDir} {
+		if err := root.MkdirAll(d, 0o750); err != nil {
+			return nil, err
+		}
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	return &place{dir: dir, root: root, null: null}, nil
+}
+
+// exec starts the attempt's one process and returns its pid. A refusal is about the task, any other error about the machine.
+//
+// The log comes first and must be new: it is the last proof against a second execution, when the journal has forgotten the attempt.
+func (p *place) exec(l *scheduler.Launch) (pid int, err error) {
+	log, err := p.createLog(l.ID)
+	if err != nil {
+		return 0, err
+	}
+	defer log.Close()
+	env, err := p.prepare(l)
+	if err != nil {
+		return 0, err
+	}
+	work := filepath.Join(p.dir, attemptName(l.ID), workName)
+	path, err := lookPath(l.Argv, env, work)
+	if err != nil {
+		return 0, refusal{err}
+	}
+	pid, err = syscall.ForkExec(path, l.Argv, &syscall.ProcAttr{
+		Dir:   work,
+		Env:   env,
+		Files: []uintptr{p.null.Fd(), log.Fd(), log.Fd()},
+		Sys:   &syscall.SysProcAttr{Setpgid: true},
+	})
+	switch {
+	case err == nil:
+		return pid, nil
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ETXTBSY),
+		errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return 0, fmt.Errorf("start %q: %w", path, err)
+	default:
+		return 0, refusal{fmt.Errorf("start %q: %w", path, explain(err))}
+	}
+}
+
+func (p *place) createLog(id string) (*os.File, error) {
+	name := LogName(id)
+	if err := p.root.MkdirAll(filepath.Dir(name), 0o750); err != nil {
+		return nil, fmt.Errorf("make directory of log: %w", err)
+	}
+	// O_APPEND, because stdout and stderr share it with all that the task starts.
+	log, err := p.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o640)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, errStarted
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create log: %w", err)
+	}
+	return log, nil
+}
+
+// prepare makes the attempt's directory and files, and returns its environment.
+func (p *place) prepare(l *scheduler.Launch) ([]string, error) {
+	name := attemptName(l.ID)
+	if err := p.root.RemoveAll(name); err != nil {
+		return nil, fmt.Errorf("clear attempt directory: %w", err)
+	}
+	if err := p.root.MkdirAll(filepath.Join(name, workName), 0o750); err != nil {
+		return nil, fmt.Errorf("make attempt directory: %w", err)
+	}
+	for file, data := range map[string][]byte{inputName: l.Input, outputName: nil} {
+		if err := p.root.WriteFile(filepath.Join(name, file), data, 0o640); err != nil {
+			return nil, fmt.Errorf("write attempt file: %w", err)
+		}
+	}
+	return append(l.Env[:len(l.Env):len(l.Env)],
+		"MILLRACE_INPUT="+filepath.Join(p.dir, name, inputName), p.outputVar(l.ID)), nil
+}
+
+// outputVar marks the processes of an attempt: it is in their environment, and in no other's.
+func (p *place) outputVar(id string) string {
+	return "MILLRACE_OUTPUT=" + filepath.Join(p.dir, attemptName(id), outputName)
+}
+
+func (p *place) logPath(id string) string { return filepath.Join(p.dir, LogName(id)) }
+
+// output reads what the task has written to MILLRACE_OUTPUT. The task may have put anything there: only a plain file is read, and a FIFO
+// does not hold us.
+func (p *place) output(id string) (data []byte, problem string) {
+	f, err := p.root.OpenFile(filepath.Join(attemptName(id), outputName), os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ""
+	}
+	if err != nil {
+		return nil, "could not be opened: " + explain(err).Error()
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, "could not be read: " + explain(err).Error()
+	case !info.Mode().IsRegular():
+		return nil, "is not a plain file"
+	case info.Size() > MaxOutput:
+		return nil, fmt.Sprintf("has %d bytes, more than %d", info.Size(), MaxOutput)
+	case info.Size() == 0:
+		return nil, ""
+	}
+	data = make([]byte, info.Size())
+	n, err := f.ReadAt(data, 0)
+	if n == 0 && err != nil {
+		return nil, "could not be read: " + explain(err).Error()
+	}
+	return data[:n], ""
+}
+
+// MaxOutput is the most that a task may write to MILLRACE_OUTPUT, in bytes.
+const MaxOutput = 64 << 10
+
+// lookPath finds argv[0] as execvp does, in PATH of env; a name with a slash is relative to the working directory.
+func lookPath(argv, env []string, work string) (string, error) {
+	if len(argv) == 0 || argv[0] == "" {
+		return "", errors.New("the task has no command")
+	}
+	name := argv[0]
+	if strings.Contains(name, "/") {
+		full := name
+		if !filepath.IsAbs(full) {
+			full = filepath.Join(work, full)
+		}
+		if err := executable(full); err != nil {
+			return "", fmt.Errorf("command %q: %w", name, err)
+		}
+		return full, nil
+	}
+	path := ""
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = v
+		}
+	}
+	found := errors.New("not found in PATH")
+	for _, dir := range filepath.SplitList(path) {
+		if !filepath.IsAbs(dir) {
+			continue // The working directory is fresh: nothing of the task's is there.
+		}
+		switch err := executable(filepath.Join(dir, name)); {
+		case err == nil:
+			return filepath.Join(dir, name), nil
+		case errors.Is(err, errNotExecutable):
+			found = err
+		}
+	}
+	return "", fmt.Errorf("command %q: %w (PATH is %q)", name, found, path)
+}
+
+var errNotExecutable = errors.New("is not executable")
+
+func executable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return explain(err)
+	case info.IsDir():
+		return errors.New("is a directory")
+	case info.Mode()&0o111 == 0:
+		return errNotExecutable
+	}
+	return nil
+}
+
+// explain drops the operation and the path from an error of package os: the text around it has them.
+func explain(err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err
+	}
+	return err
+}
