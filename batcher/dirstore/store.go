@@ -154,11 +154,11 @@ func (s *Store) look(ctx context.Context, key string) (batcher.ObjectInfo, error
 		return batcher.ObjectInfo{}, err
 	}
 	file, err := s.fs.Stat(s.path(key))
-	if err != nil {
-		return batcher.ObjectInfo{}, classify(err)
-	}
-	if file.IsDir() {
+	switch {
+	case isAbsent(err), err == nil && file.IsDir():
 		return batcher.ObjectInfo{}, batcher.ErrNotFound
+	case err != nil:
+		return batcher.ObjectInfo{}, classify(err)
 	}
 	if err := s.settle(key); err != nil {
 		return batcher.ObjectInfo{}, classify(err)
@@ -187,8 +187,9 @@ func (s *Store) URI(key string) string {
 	return u.String()
 }
 
+// isAbsent reports whether a look at a name failed because nothing is, or can be, there.
 func isAbsent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG)
 }
 
 // refused are errors of the file system that no later try changes.
