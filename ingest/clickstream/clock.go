@@ -174,14 +174,22 @@ func appendTime(dst []byte, at int64) []byte {
 	}
 	left := at - days*day
 	year, month, mday := date(days)
-	dst = appendDigits(dst, year, 4)
-	dst = appendDigits(append(dst, '-'), month, 2)
-	dst = appendDigits(append(dst, '-'), mday, 2)
-	dst = appendDigits(append(dst, 'T'), left/(3600*micros), 2)
-	dst = appendDigits(append(dst, ':'), left/(60*micros)%60, 2)
-	dst = appendDigits(append(dst, ':'), left/micros%60, 2)
-	dst = appendDigits(append(dst, '.'), left/1000%1000, 3)
-	return append(dst, 'Z')
+	text := [24]byte([]byte("0000-00-00T00:00:00.000Z"))
+	put2(text[0:], year/100)
+	put2(text[2:], year%100)
+	put2(text[5:], month)
+	put2(text[8:], mday)
+	put2(text[11:], left/(3600*micros))
+	put2(text[14:], left/(60*micros)%60)
+	put2(text[17:], left/micros%60)
+	text[20] += byte(left / 100_000 % 10)
+	put2(text[21:], left/1000%100)
+	return append(dst, text[:]...)
+}
+
+// put2 writes v, below 100, as two digits.
+func put2(text []byte, v int64) {
+	text[0], text[1] = byte('0'+v/10), byte('0'+v%10)
 }
 
 // date is the inverse of daysSince1970, from the same source.
@@ -198,13 +206,4 @@ func date(days int64) (year, month, mday int64) {
 		year++
 	}
 	return year, month, mday
-}
-
-func appendDigits(dst []byte, v int64, n int) []byte {
-	var text [4]byte
-	for i := n - 1; i >= 0; i-- {
-		text[i] = byte('0' + v%10)
-		v /= 10
-	}
-	return append(dst, text[:n]...)
 }

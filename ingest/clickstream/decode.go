@@ -56,6 +56,7 @@ type Decoder struct {
 	text     []byte
 	out      []byte
 	lane     []byte
+	clock    []byte // the time of receipt, as text
 	recs     []ingest.Record
 	tallies  []Tally
 	defaults defaults

@@ -77,7 +77,7 @@ func (d *Decoder) Records(router Router, in Input) ([]ingest.Record, error) {
 	d.out, d.recs, d.tallies = d.out[:0], d.recs[:0], d.tallies[:0]
 	d.readDefaults()
 	w := rows{d: d, in: in, received: in.Received.UnixMicro(), sent: d.env.vals[sentAt], sentMicros: d.time(d.env.vals[sentAt])}
-	w.receivedText = appendTime(w.text[:0], w.received)
+	d.clock = appendTime(d.clock[:0], w.received)
 	var target *Target
 	if len(in.Key) > 0 {
 		target = router.Route(in.Key)
@@ -110,13 +110,11 @@ func (d *Decoder) tally(t *Target) *Tally {
 
 // rows writes the rows of one body.
 type rows struct {
-	d            *Decoder
-	in           Input
-	received     int64
-	receivedText []byte
-	text         [24]byte
-	sent         span // of the batch
-	sentMicros   int64
+	d          *Decoder
+	in         Input
+	received   int64
+	sent       span // of the batch
+	sentMicros int64
 }
 
 // add appends the record of one event.
@@ -211,7 +209,7 @@ func (w *rows) row(it *item, typ Type, key []byte) (id []byte, at int64) {
 		d.out = appendFlat(d.out, d.raw(sent), d.body[sent.from] != '"')
 	}
 	d.out = append(d.out, `,"receivedAt":"`...)
-	d.out = append(d.out, w.receivedText...)
+	d.out = append(d.out, d.clock...)
 	d.out = append(d.out, '"')
 	if key != nil {
 		d.out = appendQuoted(append(d.out, `,"writeKey":`...), key)

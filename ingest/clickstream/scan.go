@@ -22,8 +22,15 @@ type scanner struct {
 	deep bool
 }
 
-// space skips white space.
+// space skips white space, of which there mostly is none.
 func (s *scanner) space(i int) int {
+	if i < len(s.buf) && s.buf[i] > ' ' {
+		return i
+	}
+	return s.blank(i)
+}
+
+func (s *scanner) blank(i int) int {
 	for i < len(s.buf) {
 		switch s.buf[i] {
 		case ' ', '\t':
@@ -139,17 +146,19 @@ const (
 func (s *scanner) str(i int) int {
 	b := s.buf
 	for i++; ; {
-		for ; i+8 <= len(b); i += 8 {
+		if i+8 <= len(b) {
 			x := binary.LittleEndian.Uint64(b[i:])
 			quote, slash := x^(ones*'"'), x^(ones*'\\')
 			stop := ((quote-ones)&^quote | (slash-ones)&^slash | (x-ones*' ')&^x) & high
-			if stop != 0 {
-				i += bits.TrailingZeros64(stop) / 8
-				break
+			if stop == 0 {
+				i += 8
+				continue
 			}
-		}
-		for i < len(b) && b[i] != '"' && b[i] != '\\' && b[i] >= ' ' {
-			i++
+			i += bits.TrailingZeros64(stop) / 8
+		} else {
+			for i < len(b) && b[i] != '"' && b[i] != '\\' && b[i] >= ' ' {
+				i++
+			}
 		}
 		switch s.at(i) {
 		case '"':
