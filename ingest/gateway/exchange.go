@@ -164,7 +164,7 @@ func (x *exchange) fill(from io.Reader, limit int) error {
 
 // append makes recs durable and answers.
 func (x *exchange) append(recs []ingest.Record) error {
-	receipt, err := x.s.log.Append(x.r.Context(), recs)
+	receipt, err := x.s.log.Append(lifeOf(x.r.Context()), recs)
 	if x.s.health.saw(err) {
 		x.s.opts.Log.Warn("log does not take appends", "err", err)
 	}

@@ -139,8 +139,15 @@ func (s *Server) Handler() http.Handler { return s.routes }
 
 // Run serves ln until ctx ends. Then it is not ready any more, stops accepting, finishes the requests that it has, at most for Options.Drain,
 // and returns nil when the last of them has ended. It returns an error only if it can not accept.
+//
+// A client that leaves does not end its append: what came whole is stored, since a browser that closes a page sends and is gone. Only the end
+// of the drain ends appends.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	base := context.WithValue(life, lifeKey{}, life)
 	srv := &http.Server{
+		BaseContext:       func(net.Listener) context.Context { return base },
 		Handler:           s.routes,
 		ReadHeaderTimeout: min(5*time.Second, s.opts.ReadTimeout),
 		ReadTimeout:       s.opts.ReadTimeout,
@@ -161,10 +168,22 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	defer cancel()
 	if err := srv.Shutdown(deadline); err != nil {
 		s.opts.Log.Warn("requests cut off at the end of the drain", "err", err)
-		srv.Close() // ends the requests' contexts, and with them their appends
+		end()
+		srv.Close()
 	}
 	<-served
 	s.serving.Lock() // the last request has ended
 	s.serving.Unlock()
 	return nil
+}
+
+// lifeKey is the key, in a request's context, of the context that ends with Run's drain.
+type lifeKey struct{}
+
+// lifeOf returns the context for the append of a request.
+func lifeOf(ctx context.Context) context.Context {
+	if life, ok := ctx.Value(lifeKey{}).(context.Context); ok {
+		return life
+	}
+	return context.WithoutCancel(ctx)
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/labstack/echo/v4"
+
 	"millrace/ingest"
 )
 
@@ -132,6 +134,29 @@ func blockingLog() (log *fakeLog, begun chan struct{}, release chan struct{}) {
 		}
 	}}
 	return log, begun, release
+}
+
+// TestLeaves: a client that is gone before its answer, as a page that is closed, has its event stored all the same.
+func TestLeaves(t *testing.T) {
+	t.Parallel()
+	log, begun, release := blockingLog()
+	s := newServer(t, log, Options{})
+	requests := make(chan context.Context, 1)
+	s.routes.Use(func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			requests <- c.Request().Context()
+			return next(c)
+		}
+	})
+	addr, stop := start(t, s)
+	conn := dial(t, addr, fmt.Sprintf(head, len(event), event))
+	<-begun
+	conn.Close()
+	<-(<-requests).Done() // the server saw it
+	close(release)
+	if err := stop(); err != nil || len(log.stored()) != 1 {
+		t.Errorf("got %v and %d records, want nil and 1", err, len(log.stored()))
+	}
 }
 
 // TestDrain: when its ctx ends, Run takes no more connections and is not ready, but the request that it has is finished with its 200.
