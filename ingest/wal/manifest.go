@@ -34,6 +34,8 @@ type manifest struct {
 	Incarnations []incarnation `json:"incarnations"`
 	Segments     []segment     `json:"segments"`
 	Lost         []Damage      `json:"lost,omitempty"`
+	// Discard names files of segments that nobody needs any more. A name stands here before its file is removed.
+	Discard []string `json:"discard,omitempty"`
 }
 
 type incarnation struct {
@@ -42,8 +44,6 @@ type incarnation struct {
 	First int64  `json:"first"`
 	// Next is -1 while the incarnation is written.
 	Next int64 `json:"next"`
-	// Low is the highest low that a Trim which removed segments was called with.
-	Low int64 `json:"low"`
 	// Home and Seq are the ingest.ChainHint.
 	Home string `json:"home,omitempty"`
 	Seq  int64  `json:"seq,omitempty"`
@@ -70,6 +70,7 @@ func (m *manifest) clone() *manifest {
 	c.Incarnations = slices.Clone(m.Incarnations)
 	c.Segments = slices.Clone(m.Segments)
 	c.Lost = slices.Clone(m.Lost)
+	c.Discard = slices.Clone(m.Discard)
 	return &c
 }
 
@@ -184,7 +185,8 @@ func newManifest(partition int) *manifest {
 	return &manifest{Log: randomID(16), Partition: partition}
 }
 
-// begin closes the incarnation that was written, drops those that hold nothing, and adds a new one at the end.
+// begin closes the incarnation that was written, drops incarnations and segments that hold nothing, and adds a new one at the end. All segments
+// must be closed.
 func (m *manifest) begin() {
 	end := m.end()
 	for i := range m.Incarnations {
@@ -193,7 +195,32 @@ func (m *manifest) begin() {
 		}
 	}
 	m.Incarnations = slices.DeleteFunc(m.Incarnations, func(inc incarnation) bool { return inc.Next == inc.First })
-	m.Incarnations = append(m.Incarnations, incarnation{ID: randomID(10), Salt: randomSalt(), First: end, Next: -1, Low: end})
+	m.Incarnations = append(m.Incarnations, incarnation{ID: randomID(10), Salt: randomSalt(), First: end, Next: -1})
+	m.drop(func(seg segment) bool { return seg.Next == seg.First })
+}
+
+// drop takes segments out and leaves their names in Discard.
+func (m *manifest) drop(gone func(segment) bool) (dropped []segment) {
+	m.Segments = slices.DeleteFunc(m.Segments, func(seg segment) bool {
+		if !gone(seg) {
+			return false
+		}
+		dropped = append(dropped, seg)
+		m.Discard = append(m.Discard, seg.name())
+		return true
+	})
+	return dropped
+}
+
+// add puts a new, open segment at the end. A file that was to be removed may have had the same name.
+func (m *manifest) add(seg segment) {
+	m.Segments = append(m.Segments, seg)
+	m.kept(seg.name())
+}
+
+// kept takes names out of Discard: they are used again, or gone.
+func (m *manifest) kept(names ...string) {
+	m.Discard = slices.DeleteFunc(m.Discard, func(n string) bool { return slices.Contains(names, n) })
 }
 
 // headSize is the size of the head of a segment. Every byte of it follows from the manifest: so it is compared, not parsed. It is there for

@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 
 	"millrace/ingest"
@@ -18,17 +18,19 @@ const readOnly = os.O_RDONLY
 
 // recoverDir brings a directory into a state in which a new incarnation can begin, and begins it.
 //
-// Steps: 1. read the manifest, or make one for an empty directory; 2. check that each closed segment is there, whole in size and with its
+// Steps: 0. sync the directory, so that what is seen is what stays; 1. read the manifest, or make one for an empty directory; 2. check that each closed segment is there, whole in size and with its
 // head; 3. find the end of the open segment, write its last group once more and sync it; 4. store a manifest in which that segment is closed
-// and a new incarnation is live; 5. remove files that no manifest needs. Any number of crashes in between repeat the same steps. Nothing is
-// removed or written over before the damage that 2 and 3 can find was ruled out.
+// and a new incarnation is live; 5. remove the files that this manifest discards. Any number of crashes in between repeat the same steps.
+// Nothing is removed or written over before the damage that 2 and 3 can find was ruled out.
 func recoverDir(dir string, opts Options) (*manifest, error) {
+	if err := opts.FS.SyncDir(dir); err != nil {
+		return nil, err
+	}
 	m, err := loadOrNew(dir, opts)
 	if err != nil {
 		return nil, err
 	}
-	strays, err := findStrays(opts.FS, dir, m)
-	if err != nil {
+	if m.Discard, err = findStrays(opts.FS, dir, m); err != nil {
 		return nil, err
 	}
 	for i := range m.Segments {
@@ -46,7 +48,7 @@ func recoverDir(dir string, opts Options) (*manifest, error) {
 	if err := writeManifest(opts.FS, dir, m); err != nil {
 		return nil, err
 	}
-	for _, name := range strays {
+	for _, name := range m.Discard {
 		opts.Logger.Info("removing a segment that was trimmed or never used", "segment", name)
 		if err := opts.FS.Remove(filepath.Join(dir, name)); err != nil {
 			opts.Logger.Warn("a segment that is not needed could not be removed", "segment", name, "err", err)
@@ -78,15 +80,12 @@ func loadOrNew(dir string, opts Options) (*manifest, error) {
 	return newManifest(opts.Partition), nil
 }
 
-// findStrays returns the segments in dir that the manifest does not know, if all of them can go: those that were trimmed and not yet removed,
-// and one that was created by a roll which ended before its manifest. Any other means that files were mixed up.
+// findStrays returns the segments in dir that the manifest does not know, if all of them can go: those that it discards, and one that was
+// created by a roll which ended before its manifest. Any other means that files were mixed up.
 func findStrays(fsys vfs.FS, dir string, m *manifest) ([]string, error) {
 	known := map[string]bool{}
 	for _, seg := range m.Segments {
 		known[seg.name()] = true
-	}
-	for _, d := range m.Lost {
-		known[d.Segment] = known[d.Segment] || d.From == 0 // Given up as a whole; kept for the operator.
 	}
 	entries, err := fsys.List(dir)
 	if err != nil {
@@ -94,15 +93,10 @@ func findStrays(fsys vfs.FS, dir string, m *manifest) ([]string, error) {
 	}
 	var strays []string
 	for _, e := range entries {
-		base, ok := strings.CutSuffix(e.Name(), segmentSuffix)
-		if !ok || known[e.Name()] {
+		if !strings.HasSuffix(e.Name(), segmentSuffix) || known[e.Name()] {
 			continue
 		}
-		first, err := strconv.ParseInt(base, 10, 64)
-		if err != nil {
-			continue // Not ours.
-		}
-		if !m.trimmed(first) {
+		if !slices.Contains(m.Discard, e.Name()) {
 			empty, err := holdsNothing(fsys, filepath.Join(dir, e.Name()))
 			if err != nil {
 				return nil, err
@@ -115,16 +109,6 @@ func findStrays(fsys vfs.FS, dir string, m *manifest) ([]string, error) {
 		strays = append(strays, e.Name())
 	}
 	return strays, nil
-}
-
-// trimmed reports whether a segment that begins at first was given up by Trim.
-func (m *manifest) trimmed(first int64) bool {
-	for _, inc := range m.Incarnations {
-		if first >= inc.First && (inc.Next < 0 || first < inc.Next) {
-			return first < inc.Low
-		}
-	}
-	return first < m.end() // Of an incarnation that is forgotten.
 }
 
 // holdsNothing reports whether no group was ever written behind the head.

@@ -76,15 +76,13 @@ func (s *store) manifest() *manifest {
 	return s.man
 }
 
-// change stores an edited copy of the manifest, durably, and then makes it the current one. If edit fails, nothing is stored.
+// change stores an edited copy of the manifest, durably, and then makes it the current one.
 // Errors: untrusted, when it is not known which of both the disk has.
-func (s *store) change(edit func(*manifest) error) error {
+func (s *store) change(edit func(*manifest)) error {
 	s.manMu.Lock()
 	defer s.manMu.Unlock()
 	m := s.manifest().clone()
-	if err := edit(m); err != nil {
-		return err
-	}
+	edit(m)
 	if err := writeManifest(s.fs, s.dir, m); err != nil {
 		return err
 	}

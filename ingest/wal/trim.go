@@ -29,10 +29,7 @@ func (l *Log) Trim(_ context.Context, stream ingest.Stream, low int64) error {
 		return nil
 	}
 	var gone []segment
-	err := l.changeWithBallast(func(m *manifest) error {
-		gone, _ = m.trim(stream.Incarnation, low)
-		return nil
-	})
+	err := l.changeWithBallast(func(m *manifest) { gone, _ = m.trim(stream.Incarnation, low) })
 	if err != nil {
 		return fmt.Errorf("trim stream %v to offset %d: %w", stream, low, err)
 	}
@@ -41,15 +38,33 @@ func (l *Log) Trim(_ context.Context, stream ingest.Stream, low int64) error {
 		l.forget(seg.First)
 	}
 	l.mu.Unlock()
+	err = l.discard(gone)
+	l.mu.Lock()
+	l.diskSeen = time.Time{} // There may be room now.
+	l.mu.Unlock()
+	return err
+}
+
+// discard removes the files of segments that the manifest discards. What is left over is removed by the next Open. A name leaves the manifest
+// only when its removal is durable: else the file could come back and belong to nobody.
+func (l *Log) discard(gone []segment) error {
+	var removed []string
 	for _, seg := range gone {
 		if err := l.fs.Remove(filepath.Join(l.dir, seg.name())); err != nil {
 			l.met.failed("remove")
 			l.opts.Logger.Warn("a trimmed segment could not be removed", "segment", seg.name(), "err", err)
+			continue
 		}
+		removed = append(removed, seg.name())
 	}
-	l.mu.Lock()
-	l.diskSeen = time.Time{} // There may be room now.
-	l.mu.Unlock()
+	if len(removed) == 0 {
+		return nil
+	}
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		l.met.failed("syncdir")
+		return l.fail(err)
+	}
+	l.edit(func(m *manifest) { m.kept(removed...) })
 	return nil
 }
 
@@ -60,16 +75,7 @@ func (m *manifest) trim(id string, low int64) (gone []segment, changed bool) {
 		return nil, false
 	}
 	whole := inc.Next >= 0 && low >= inc.Next
-	m.Segments = slices.DeleteFunc(m.Segments, func(seg segment) bool {
-		drop := seg.Incarnation == id && !seg.open() && (whole || seg.Next <= low)
-		if drop {
-			gone = append(gone, seg)
-		}
-		return drop
-	})
-	if len(gone) > 0 {
-		inc.Low = max(inc.Low, low)
-	}
+	gone = m.drop(func(seg segment) bool { return seg.Incarnation == id && !seg.open() && (whole || seg.Next <= low) })
 	if whole {
 		m.Lost = slices.DeleteFunc(m.Lost, func(d Damage) bool { return d.Incarnation == id })
 		m.Incarnations = slices.DeleteFunc(m.Incarnations, func(i incarnation) bool { return i.ID == id })
@@ -96,11 +102,10 @@ func (l *Log) SaveHint(ctx context.Context, stream ingest.Stream, hint ingest.Ch
 	if err != nil || old == hint {
 		return err
 	}
-	edit := func(m *manifest) error {
+	edit := func(m *manifest) {
 		if inc := m.incarnation(stream.Incarnation); inc != nil && m.stream(inc.ID) == stream {
 			inc.Home, inc.Seq = hint.Home, hint.Seq
 		}
-		return nil
 	}
 	now := time.Now()
 	l.mu.Lock()
@@ -110,7 +115,8 @@ func (l *Log) SaveHint(ctx context.Context, stream ingest.Stream, hint ingest.Ch
 	}
 	l.mu.Unlock()
 	if lazy {
-		return l.edit(edit)
+		l.edit(edit)
+		return nil
 	}
 	if err := l.changeWithBallast(edit); err != nil {
 		return fmt.Errorf("save chain hint of stream %v: %w", stream, err)
@@ -119,17 +125,14 @@ func (l *Log) SaveHint(ctx context.Context, stream ingest.Stream, hint ingest.Ch
 }
 
 // edit changes the manifest in memory; it is stored with the next change.
-func (s *store) edit(edit func(*manifest) error) error {
+func (s *store) edit(edit func(*manifest)) {
 	s.manMu.Lock()
 	defer s.manMu.Unlock()
 	m := s.manifest().clone()
-	if err := edit(m); err != nil {
-		return err
-	}
+	edit(m)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.man = m
-	return nil
 }
 
 func (l *Log) usable() error {
@@ -158,7 +161,7 @@ func (l *Log) writeBallast() {
 }
 
 // changeWithBallast is change, with a second try on a full disk after the ballast was thrown off. Errors are those of the seam.
-func (l *Log) changeWithBallast(edit func(*manifest) error) error {
+func (l *Log) changeWithBallast(edit func(*manifest)) error {
 	err := l.change(edit)
 	if errors.Is(err, errNoSpace) && !errors.As(err, new(untrusted)) {
 		if err = l.fs.Remove(filepath.Join(l.dir, ballastName)); err == nil {

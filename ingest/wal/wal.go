@@ -180,11 +180,10 @@ func (l *Log) seal() error {
 	if l.Err() != nil {
 		return nil // The disk is not to be trusted; the next Open looks for itself.
 	}
-	err := l.change(func(m *manifest) error {
+	err := l.change(func(m *manifest) {
 		if seg := m.lastSegment(); seg != nil && seg.open() {
 			seg.Next, seg.Bytes = l.writer.next, l.writer.pos
 		}
-		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("seal log: %w", err)

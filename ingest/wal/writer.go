@@ -86,12 +86,11 @@ func (w *writer) roll(l *Log, need int64) error {
 	seg := segment{Incarnation: m.live().ID, First: w.next, Next: -1, Bytes: -1, Size: max(l.opts.SegmentBytes, headSize+need)}
 	file, err := createSegment(l.fs, l.dir, m, seg)
 	if err == nil {
-		err = l.change(func(m *manifest) error {
+		err = l.change(func(m *manifest) {
 			if last := m.lastSegment(); last != nil && last.open() {
 				last.Next, last.Bytes = w.next, w.pos
 			}
-			m.Segments = append(m.Segments, seg)
-			return nil
+			m.add(seg)
 		})
 		if err != nil {
 			err = errors.Join(err, file.Close())
