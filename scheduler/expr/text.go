@@ -62,6 +62,16 @@ func CompileText(s string) (*Text, error) {
 	return &t, nil
 }
 
+// Const reports whether the text has no expression.
+func (t *Text) Const() bool {
+	for _, p := range t.parts {
+		if p.prg != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // Refs returns the parameters and tasks that the expressions name, with places in the text.
 func (t *Text) Refs() []Ref {
 	var refs []Ref

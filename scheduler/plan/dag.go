@@ -1,0 +1,120 @@
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"millrace/scheduler"
+	"millrace/scheduler/expr"
+)
+
+// DAG is one version, with its graph and its expressions ready for use. It does not change, and is safe for concurrent use.
+type DAG struct {
+	scheduler.DAG
+	// Version is the hash of the canonical form.
+	Version string
+
+	nodes []node
+	env   []binding
+}
+
+// node is a task with what is derived from it.
+type node struct {
+	parents, children []int
+	when              *expr.Program
+	argv              []*expr.Text
+	env               []binding
+}
+
+// binding is a variable with the text of its value.
+type binding struct {
+	name string
+	text *expr.Text
+}
+
+// Compile makes a stored version ready for use. It fails on a version that this binary does not understand.
+func Compile(v scheduler.DAGVersion) (*DAG, error) {
+	d := &DAG{Version: v.Version}
+	if err := json.Unmarshal(v.Canonical, &d.DAG); err != nil {
+		return nil, fmt.Errorf("read version %s of dag %s: %w", v.Version, v.DAG, err)
+	}
+	if d.V != 1 {
+		return nil, fmt.Errorf("read version %s of dag %s: its form is %d, and this binary knows form 1", v.Version, v.DAG, d.V)
+	}
+	if err := d.link(); err != nil {
+		return nil, fmt.Errorf("read version %s of dag %s: %w", v.Version, v.DAG, err)
+	}
+	return d, nil
+}
+
+// Of compiles a DAG that was just read, and returns its version to be stored as well.
+func Of(dag *scheduler.DAG) (*DAG, scheduler.DAGVersion, error) {
+	raw, err := dag.Canonical()
+	if err != nil {
+		return nil, scheduler.DAGVersion{}, err
+	}
+	v := scheduler.DAGVersion{Version: scheduler.VersionOf(raw), DAG: dag.ID, Canonical: raw}
+	d, err := Compile(v)
+	return d, v, err
+}
+
+func (d *DAG) link() error {
+	index := map[string]int{}
+	for i := range d.Tasks {
+		index[d.Tasks[i].ID] = i
+	}
+	d.nodes = make([]node, len(d.Tasks))
+	var err error
+	if d.env, err = bindings(d.Env); err != nil {
+		return err
+	}
+	for i := range d.Tasks {
+		t, n := &d.Tasks[i], &d.nodes[i]
+		for _, need := range t.Needs {
+			p, ok := index[need]
+			if !ok {
+				return fmt.Errorf("task %s needs %s, which does not exist", t.ID, need)
+			}
+			n.parents = append(n.parents, p)
+			d.nodes[p].children = append(d.nodes[p].children, i)
+		}
+		if err := n.compile(t); err != nil {
+			return fmt.Errorf("task %s: %w", t.ID, err)
+		}
+	}
+	return nil
+}
+
+func (n *node) compile(t *scheduler.Task) error {
+	var err error
+	if t.When != "" {
+		if n.when, err = expr.CompileBool(expr.ScopeTask, t.When); err != nil {
+			return fmt.Errorf("when: %w", err)
+		}
+	}
+	if n.env, err = bindings(t.Env); err != nil {
+		return err
+	}
+	for _, arg := range t.Run {
+		text, err := expr.CompileText(arg)
+		if err != nil {
+			return fmt.Errorf("run: %w", err)
+		}
+		n.argv = append(n.argv, text)
+	}
+	return nil
+}
+
+func bindings(env map[string]string) ([]binding, error) {
+	var out []binding
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		text, err := expr.CompileText(env[name])
+		if err != nil {
+			return nil, fmt.Errorf("env %s: %w", name, err)
+		}
+		out = append(out, binding{name: name, text: text})
+	}
+	return out, nil
+}

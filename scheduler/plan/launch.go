@@ -1,0 +1,185 @@
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"millrace/batcher"
+	"millrace/scheduler"
+	"millrace/scheduler/expr"
+)
+
+// DefaultGrace is from SIGTERM to SIGKILL for tasks that say nothing.
+const DefaultGrace = 10 * time.Second
+
+// maxBatchIDs is how many batch ids a task finds in its environment; with more, it reads them from its input.
+const maxBatchIDs = 50
+
+// evalFlags are arguments after which many programs take code; see scheduler/spec, which refuses them beside an expression. Here the same is
+// refused for values that are known only now.
+var evalFlags = []string{"-c", "-e", "--eval"}
+
+// Launch returns what the executor needs for the present attempt of task i, after the step that launched it, or for the next attempt before
+// that step. base is the environment under everything else, as "NAME=value". Input is not filled in: see [Run.Input]. An error says that the
+// task can never be started; it is a sentence for people.
+func (r *Run) Launch(i, try int, op scheduler.Operator, base []string) (scheduler.Launch, error) {
+	t, task := &r.Tasks[i], r.DAG.Tasks[i]
+	vars, err := r.launchVars(i)
+	if err != nil {
+		return scheduler.Launch{}, err
+	}
+	if task.Run, err = evalArgv(r.DAG.nodes[i].argv, vars); err != nil {
+		return scheduler.Launch{}, fmt.Errorf("run: %w", err)
+	}
+	env := map[string]string{}
+	for _, kv := range base {
+		if name, val, ok := strings.Cut(kv, "="); ok {
+			env[name] = val
+		}
+	}
+	for _, list := range [][]binding{r.DAG.env, r.DAG.nodes[i].env} {
+		for _, b := range list {
+			if env[b.name], err = b.text.Eval(vars); err != nil {
+				return scheduler.Launch{}, fmt.Errorf("env %s: %w", b.name, err)
+			}
+		}
+	}
+	r.contract(env, t, try)
+	argv, err := op.Compile(&task)
+	if err != nil {
+		return scheduler.Launch{}, err
+	}
+	l := scheduler.Launch{
+		ID: t.AttemptID(try), Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: try, Argv: argv,
+		Timeout: task.Timeout.Run, Grace: r.Grace(i),
+	}
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		l.Env = append(l.Env, name+"="+env[name])
+	}
+	return l, nil
+}
+
+// Grace is from SIGTERM to SIGKILL for task i.
+func (r *Run) Grace(i int) time.Duration {
+	if g := r.DAG.Tasks[i].Timeout.Grace; g > 0 {
+		return g
+	}
+	return DefaultGrace
+}
+
+// contract adds the variables that every task gets. All but MILLRACE_TRY are the same for all tries.
+func (r *Run) contract(env map[string]string, t *scheduler.TaskRun, try int) {
+	row := &r.Row
+	env["MILLRACE_RUN_ID"] = row.ID
+	env["MILLRACE_TASK_ID"] = t.Task
+	env["MILLRACE_TRY"] = strconv.Itoa(try)
+	env["MILLRACE_MAP_INDEX"] = strconv.Itoa(t.MapIndex)
+	env["MILLRACE_DAG_ID"] = row.DAG
+	env["MILLRACE_DAG_VERSION"] = row.Version
+	env["MILLRACE_EVENT_COUNT"] = strconv.FormatInt(row.Events, 10)
+	env["MILLRACE_IDEMPOTENCY_KEY"] = t.IdempotencyKey()
+	env["TRACEPARENT"] = row.Trace
+	if n := len(row.Batches); n > 0 && n <= maxBatchIDs {
+		env["MILLRACE_BATCH_IDS"] = strings.Join(row.Batches, ",")
+	}
+	for name, at := range map[string]time.Time{
+		"MILLRACE_WATERMARK": row.Watermark, "MILLRACE_INTERVAL_START": row.IntervalStart, "MILLRACE_INTERVAL_END": row.IntervalEnd,
+	} {
+		if !at.IsZero() {
+			env[name] = at.UTC().Format(time.RFC3339Nano)
+		}
+	}
+}
+
+func evalArgv(argv []*expr.Text, vars *expr.Vars) ([]string, error) {
+	var out []string
+	for _, text := range argv {
+		arg, err := text.Eval(vars)
+		if err != nil {
+			return nil, err
+		}
+		if !text.Const() && (slices.Contains(evalFlags, arg) || strings.HasPrefix(arg, "--eval=")) {
+			return nil, fmt.Errorf("an expression yields %q, after which a program may take code", arg)
+		}
+		out = append(out, arg)
+	}
+	return out, nil
+}
+
+// Input returns the input document of task i. It may be called from another goroutine than the run's owner with a copy of the run made by
+// [Run.Freeze].
+func (f Frozen) Input() ([]byte, error) {
+	raw, err := json.Marshal(&f.in)
+	if err != nil {
+		return nil, fmt.Errorf("encode the input of task %s/%s: %w", f.in.Run.ID, f.in.Task, err)
+	}
+	return raw, nil
+}
+
+// Frozen is the input of one task, which shares nothing with its run that changes.
+type Frozen struct{ in scheduler.Input }
+
+// Freeze returns the input of task i. It is cheap: the document, which may have thousands of batches, is made by [Frozen.Input].
+func (r *Run) Freeze(i int) Frozen {
+	row := &r.Row
+	in := scheduler.Input{
+		V: 1, Task: r.Tasks[i].Task, Trigger: row.Trigger, Batches: r.Batches, Params: row.Params,
+		Run: scheduler.InputRun{
+			ID: row.ID, DAG: row.DAG, Version: row.Version, ReplayOf: row.ReplayOf, IntervalStart: row.IntervalStart,
+			IntervalEnd: row.IntervalEnd, Watermark: row.Watermark, CreatedAt: row.CreatedAt,
+		},
+		Totals:   scheduler.InputTotals{Batches: len(r.Batches), Events: row.Events, Bytes: row.Bytes},
+		Upstream: map[string]json.RawMessage{},
+	}
+	if in.Batches == nil {
+		in.Batches = []batcher.Batch{}
+	}
+	if len(in.Params) == 0 {
+		in.Params = json.RawMessage("{}")
+	}
+	for _, p := range r.DAG.nodes[i].parents {
+		out := r.Tasks[p].Output
+		if len(out) == 0 {
+			out = json.RawMessage("null")
+		}
+		in.Upstream[r.Tasks[p].Task] = out
+	}
+	return Frozen{in: in}
+}
+
+// vars returns the variables for expressions that name these tasks.
+func (r *Run) vars(refs []expr.Ref) (*expr.Vars, error) {
+	vars, err := expr.NewVars(&r.Row, r.Batches, r.DAG.Params)
+	if err != nil {
+		return nil, err
+	}
+	for _, ref := range refs {
+		if ref.Root != "tasks" {
+			continue
+		}
+		for i := range r.Tasks {
+			if t := &r.Tasks[i]; t.Task == ref.Name && t.State.Terminal() {
+				vars.AddTask(t)
+			}
+		}
+	}
+	return vars, nil
+}
+
+func (r *Run) launchVars(i int) (*expr.Vars, error) {
+	var refs []expr.Ref
+	for _, text := range r.DAG.nodes[i].argv {
+		refs = append(refs, text.Refs()...)
+	}
+	for _, list := range [][]binding{r.DAG.env, r.DAG.nodes[i].env} {
+		for _, b := range list {
+			refs = append(refs, b.text.Refs()...)
+		}
+	}
+	return r.vars(refs)
+}

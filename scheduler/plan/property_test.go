@@ -1,0 +1,226 @@
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"millrace/scheduler"
+)
+
+// drawDAG draws a random graph. Parents come before their children in a random order that is not the order of the file.
+func drawDAG(t *rapid.T) *DAG {
+	n := rapid.IntRange(1, 9).Draw(t, "tasks")
+	dag := scheduler.DAG{V: 1, ID: "d"}
+	for i := range n {
+		task := scheduler.Task{
+			ID: fmt.Sprint("t", i), Kind: "command", Shell: "x",
+			Retry:      scheduler.Retry{Limit: rapid.IntRange(0, 2).Draw(t, "limit"), Delay: time.Duration(rapid.IntRange(0, 2).Draw(t, "delay")) * time.Second},
+			InfraRetry: rapid.IntRange(0, 2).Draw(t, "infra"),
+		}
+		for p := range i {
+			if rapid.IntRange(0, 2).Draw(t, "edge") == 0 {
+				task.Needs = append(task.Needs, fmt.Sprint("t", p))
+			}
+		}
+		switch rapid.IntRange(0, 5).Draw(t, "when") {
+		case 0:
+			task.When = "false"
+		case 1:
+			task.When = "params.missing == 1"
+		}
+		dag.Tasks = append(dag.Tasks, task)
+	}
+	perm := rapid.Permutation(dag.Tasks).Draw(t, "order")
+	dag.Tasks = perm
+	d, _, err := Of(&dag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+var outcomes = []scheduler.Outcome{
+	scheduler.OutcomeRunning, scheduler.OutcomeExited, scheduler.OutcomeTimeout, scheduler.OutcomeLost, scheduler.OutcomeRefused,
+	scheduler.OutcomeUnreachable,
+}
+
+// drawEvent draws something that may happen, sensible or not.
+func drawEvent(t *rapid.T, r *Run) Event {
+	i := rapid.IntRange(0, len(r.Tasks)-1).Draw(t, "task")
+	switch rapid.IntRange(0, 11).Draw(t, "event") {
+	case 0, 1, 2, 3:
+		return Launch{Task: i}
+	case 4:
+		return Due{Task: i}
+	case 5:
+		return Fence{Task: i, Attempt: r.Attempt(i)}
+	case 6:
+		if rapid.IntRange(0, 9).Draw(t, "really") == 0 {
+			return Cancel{Reason: "cancelled"}
+		}
+		return Refuse{Task: i, Reason: "refused"}
+	}
+	rep := scheduler.Report{
+		Outcome: rapid.SampledFrom(outcomes).Draw(t, "outcome"), Exit: rapid.SampledFrom([]int{0, 0, 0, 1, 64, 99}).Draw(t, "exit"),
+		Attempt: r.Tasks[i].AttemptID(r.Tasks[i].Try - rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "old")),
+	}
+	if rapid.IntRange(0, 7).Draw(t, "bad output") == 0 {
+		rep.Output = []byte("{")
+	}
+	return Report{Task: i, Report: rep}
+}
+
+// observer checks every step against what must always hold.
+type observer struct {
+	t      *rapid.T
+	r      *Run
+	states map[string]scheduler.State // as the moves have them
+	live   map[string]bool            // attempts that were launched and have not ended
+	seen   map[string]bool            // attempts that were ever launched
+}
+
+func (o *observer) check(d Delta) {
+	for _, m := range d.Moves {
+		from, ok := o.states[m.Task]
+		if ok && from != m.From {
+			o.t.Fatalf("move %+v, but the state was %s", m, from)
+		}
+		move := scheduler.CheckTaskMove
+		if m.Task == "" {
+			move = scheduler.CheckRunMove
+		}
+		if err := move(m.From, m.To); err != nil || m.From == m.To || m.From.Terminal() {
+			o.t.Fatalf("move %+v: %v", m, err)
+		}
+		o.states[m.Task] = m.To
+		if m.To == scheduler.StateScheduled && m.From == scheduler.StateNone {
+			o.parentsDone(m.Task)
+		}
+	}
+	for _, a := range d.Attempts {
+		if a.State == scheduler.StateLaunching {
+			if o.seen[a.ID] {
+				o.t.Fatalf("attempt %s is launched twice", a.ID)
+			}
+			o.seen[a.ID], o.live[a.ID] = true, true
+			continue
+		}
+		if !o.live[a.ID] || !a.State.Terminal() || a.EndedAt.IsZero() {
+			o.t.Fatalf("attempt %+v ended without being live", a)
+		}
+		delete(o.live, a.ID)
+	}
+	o.rows(d)
+}
+
+// rows compares the rows with the moves, and the live attempts with the states.
+func (o *observer) rows(d Delta) {
+	active, open := 0, 0
+	for i := range o.r.Tasks {
+		t := &o.r.Tasks[i]
+		if st, ok := o.states[t.Task]; ok && st != t.State {
+			o.t.Fatalf("task %s is %s, and its moves end in %s", t.Task, t.State, st)
+		}
+		if t.State.Active() {
+			active++
+			if !o.live[o.r.Attempt(i)] {
+				o.t.Fatalf("task %s is %s without an attempt", t.Task, t.State)
+			}
+		}
+		if !t.State.Terminal() {
+			open++
+		}
+	}
+	if active != len(o.live) {
+		o.t.Fatalf("%d tasks are active and %d attempts are", active, len(o.live))
+	}
+	if o.r.Row.State.Terminal() != (open == 0) {
+		o.t.Fatalf("run is %s with %d open tasks", o.r.Row.State, open)
+	}
+	for _, i := range d.Ready {
+		if o.r.Tasks[i].State != scheduler.StateScheduled {
+			o.t.Fatalf("task %d is ready and %s", i, o.r.Tasks[i].State)
+		}
+	}
+}
+
+func (o *observer) parentsDone(task string) {
+	for _, need := range o.r.DAG.Task(task).Needs {
+		for i := range o.r.Tasks {
+			if o.r.Tasks[i].Task == need && o.r.Tasks[i].State != scheduler.StateSuccess {
+				o.t.Fatalf("task %s is scheduled while %s is %s", task, need, o.r.Tasks[i].State)
+			}
+		}
+	}
+}
+
+// Whatever is reported in whatever order: states move by the tables, no task is ready before its parents, attempts are unique, a restored
+// run goes on like the one it was stored from, and at the end every run ends.
+func TestProperties(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		r, d := NewRun(drawDAG(t), firing(testBatches(1)...), json.RawMessage("{}"), t0)
+		o := &observer{t: t, r: r, states: map[string]scheduler.State{}, live: map[string]bool{}, seen: map[string]bool{}}
+		o.check(d)
+		rng := rand.New(rand.NewPCG(1, 2))
+		now := t0
+		for range rapid.IntRange(0, 60).Draw(t, "steps") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 1500).Draw(t, "ms")) * time.Millisecond)
+			o.check(r.Step(drawEvent(t, r), now, rng))
+			if rapid.IntRange(0, 9).Draw(t, "restart") == 0 {
+				n := r.New()
+				again, err := Restore(r.DAG, &scheduler.LiveRun{Run: n.Run, Tasks: n.Tasks, Batches: r.Batches})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if again.open != r.open {
+					t.Fatalf("restored with %d open tasks, want %d", again.open, r.open)
+				}
+				r, o.r = again, again
+			}
+		}
+		drain(t, o, now, rng)
+	})
+}
+
+// drain plays an executor on which everything works, and wants the run to end.
+func drain(t *rapid.T, o *observer, now time.Time, rng *rand.Rand) {
+	r := o.r
+	for range 20 * len(r.Tasks) {
+		if r.Row.State.Terminal() {
+			return
+		}
+		now = now.Add(maxWait)
+		for i := range r.Tasks {
+			o.check(r.Step(Due{Task: i}, now, rng))
+			o.check(r.Step(Launch{Task: i}, now, rng))
+			o.check(r.Step(Report{Task: i, Report: scheduler.Report{Attempt: r.Attempt(i), Outcome: scheduler.OutcomeExited}}, now, rng))
+		}
+	}
+	t.Fatalf("the run does not end: %+v", r.Tasks)
+}
+
+func BenchmarkStep(b *testing.B) {
+	dag := scheduler.DAG{V: 1, ID: "d", Tasks: []scheduler.Task{{ID: "a", Kind: "command", Shell: "x"}}}
+	d, _, err := Of(&dag)
+	if err != nil {
+		b.Fatal(err)
+	}
+	f := firing(testBatches(1)...)
+	b.ReportAllocs()
+	for b.Loop() { // one run of one task: five steps
+		r, _ := NewRun(d, f, nil, t0)
+		r.Step(Launch{Task: 0}, t0, nil)
+		id := r.Attempt(0)
+		r.Step(Report{Task: 0, Report: scheduler.Report{Attempt: id, Outcome: scheduler.OutcomeRunning}}, t0, nil)
+		r.Step(Report{Task: 0, Report: scheduler.Report{Attempt: id, Outcome: scheduler.OutcomeExited}}, t0, nil)
+		if r.Row.State != scheduler.StateSuccess {
+			b.Fatal(r.Row.State)
+		}
+	}
+}

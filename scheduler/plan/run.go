@@ -1,0 +1,163 @@
+package plan
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/adhocore/gronx"
+
+	"millrace/batcher"
+	"millrace/scheduler"
+	"millrace/trigger"
+)
+
+// Run is a run in memory.
+type Run struct {
+	DAG *DAG
+	Row scheduler.Run
+	// Tasks has the row of each task, in the order of the DAG.
+	Tasks []scheduler.TaskRun
+	// Batches are the inputs, oldest first.
+	Batches []batcher.Batch
+
+	begun []time.Time // when the present attempts were decided on; zero after a restart
+	open  int         // tasks that are not terminal
+}
+
+// DefaultExecutor runs tasks that name none.
+const DefaultExecutor = "local"
+
+// NewRun makes the run that a firing starts. params is the run's JSON object with defaults filled in. What the run can begin with is in the
+// Delta; its moves and rows describe the new run, so the caller stores [Run.New] as it is after the last step of the same transaction.
+func NewRun(dag *DAG, f *trigger.Firing, params json.RawMessage, now time.Time) (*Run, Delta) {
+	id := f.RunID()
+	r := &Run{
+		DAG:     dag,
+		Batches: f.Batches,
+		Row: scheduler.Run{
+			ID: id, DAG: dag.ID, Version: dag.Version, State: scheduler.StateQueued, CreatedAt: now, Params: params, Replay: f.Replay,
+			Trigger: scheduler.Trigger{Kind: f.Kind, Rule: f.Rule, Key: f.Key, LaneKey: f.LaneKey, Closed: f.Closed},
+		},
+		Tasks: make([]scheduler.TaskRun, len(dag.Tasks)),
+		begun: make([]time.Time, len(dag.Tasks)),
+		open:  len(dag.Tasks),
+	}
+	if f.Replay > 0 {
+		original := *f
+		original.Replay = 0
+		r.Row.ReplayOf = original.RunID()
+	}
+	r.sum()
+	r.cronInterval(f)
+	r.Row.Trace = traceOf(id, f.Batches)
+	for i := range dag.Tasks {
+		executor := dag.Tasks[i].Executor
+		if executor == "" {
+			executor = DefaultExecutor
+		}
+		r.Tasks[i] = scheduler.TaskRun{
+			Run: id, Task: dag.Tasks[i].ID, MapIndex: scheduler.NoMap, State: scheduler.StateNone, Executor: executor, Exit: noExit,
+		}
+	}
+	s := &step{Run: r, now: now}
+	s.d.Run = true
+	for i := range r.Tasks {
+		s.touch(i)
+		if len(dag.nodes[i].parents) == 0 {
+			s.settle(i)
+		}
+	}
+	s.finish()
+	return r, s.d
+}
+
+// Restore makes a stored run ready for use.
+func Restore(dag *DAG, live *scheduler.LiveRun) (*Run, error) {
+	r := &Run{
+		DAG: dag, Row: live.Run, Batches: live.Batches,
+		Tasks: make([]scheduler.TaskRun, len(dag.Tasks)), begun: make([]time.Time, len(dag.Tasks)),
+	}
+	rows := make(map[string]*scheduler.TaskRun, len(live.Tasks))
+	for i := range live.Tasks {
+		rows[live.Tasks[i].Task] = &live.Tasks[i]
+	}
+	for i := range dag.Tasks {
+		row, ok := rows[dag.Tasks[i].ID]
+		if !ok {
+			return nil, fmt.Errorf("restore run %s: task %s is not stored", live.Run.ID, dag.Tasks[i].ID)
+		}
+		r.Tasks[i] = *row
+		if !row.State.Terminal() {
+			r.open++
+		}
+	}
+	return r, nil
+}
+
+// New returns the run as it is to be stored for the first time.
+func (r *Run) New() scheduler.NewRun {
+	n := scheduler.NewRun{Run: r.Row, Tasks: make([]scheduler.TaskRun, len(r.Tasks))}
+	copy(n.Tasks, r.Tasks)
+	return n
+}
+
+// Attempt returns the id of the present attempt of task i.
+func (r *Run) Attempt(i int) string { return r.Tasks[i].AttemptID(r.Tasks[i].Try) }
+
+// sum fills in what the batches add up to.
+func (r *Run) sum() {
+	row := &r.Row
+	row.Batches = make([]string, len(r.Batches))
+	for i := range r.Batches {
+		b := &r.Batches[i]
+		row.Batches[i] = b.ID
+		row.Events += b.Events
+		row.Bytes += b.Bytes
+		if !b.EventMin.IsZero() && (row.IntervalStart.IsZero() || b.EventMin.Before(row.IntervalStart)) {
+			row.IntervalStart = b.EventMin
+		}
+		if b.EventMax.After(row.IntervalEnd) {
+			row.IntervalEnd = b.EventMax
+		}
+		if i == 0 || b.Watermark.Before(row.Watermark) {
+			row.Watermark = b.Watermark
+		}
+	}
+}
+
+// cronInterval sets the interval of a cron run: from the tick before its own to its own.
+func (r *Run) cronInterval(f *trigger.Firing) {
+	if f.Kind != trigger.KindCron || f.Due.IsZero() {
+		return
+	}
+	r.Row.IntervalEnd = f.Due.UTC()
+	for _, rule := range r.DAG.On {
+		if rule.ID != f.Rule || rule.Cron == "" {
+			continue
+		}
+		zone, err := time.LoadLocation(rule.Timezone)
+		if err != nil {
+			return
+		}
+		if prev, err := gronx.PrevTickBefore(rule.Cron, f.Due.In(zone), false); err == nil {
+			r.Row.IntervalStart = prev.UTC()
+		}
+	}
+}
+
+var traceRule = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
+
+// traceOf continues the trace of the first batch, or begins one that is a function of the run's id
+// (W3C Trace Context, section 3.2: version-trace id-parent id-flags).
+func traceOf(run string, batches []batcher.Batch) string {
+	if len(batches) > 0 && traceRule.MatchString(batches[0].Trace) {
+		return batches[0].Trace
+	}
+	sum := sha256.Sum256([]byte("trace\x00" + run))
+	text := hex.EncodeToString(sum[:24])
+	return "00-" + text[:32] + "-" + text[32:] + "-01"
+}

@@ -1,0 +1,373 @@
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"millrace/scheduler"
+)
+
+// noExit is the exit code of a task that has none.
+const noExit = -1
+
+// MaxOutput bounds a task's output, in bytes.
+const MaxOutput = 64 << 10
+
+// KillCancelled is why an attempt was asked to end: its run was cancelled.
+const KillCancelled = "cancelled"
+
+// Event is something that happened to a run: [Launch], [Refuse], [Report], [Due], [Fence] or [Cancel].
+type Event interface{ apply(s *step) }
+
+// Launch: ready task Task gets a slot, and an attempt.
+type Launch struct{ Task int }
+
+// Refuse: ready task Task can not be started at all.
+type Refuse struct {
+	Task   int
+	Reason string
+}
+
+// Report is an executor's news of an attempt of task Task.
+type Report struct {
+	Task int
+	scheduler.Report
+}
+
+// Due: the time may have come for the retry of task Task.
+type Due struct{ Task int }
+
+// Fence: attempt Attempt of task Task has been unreachable for too long. Its results count no more.
+type Fence struct {
+	Task    int
+	Attempt string
+}
+
+// Cancel ends the run.
+type Cancel struct{ Reason string }
+
+// Delta is what a step changed, and what is to be done once that is committed.
+type Delta struct {
+	// Run reports that the run's row changed; Tasks are the indexes of the rows that did, each once.
+	Run      bool
+	Tasks    []int
+	Attempts []scheduler.Attempt
+	Moves    []scheduler.Move
+	// Ready are tasks that wait for a slot from now on.
+	Ready []int
+	// Kill are attempts that must be asked to end.
+	Kill []string
+}
+
+// Empty reports whether nothing changed and nothing is to be done.
+func (d *Delta) Empty() bool {
+	return !d.Run && len(d.Tasks)+len(d.Attempts)+len(d.Moves)+len(d.Kill) == 0
+}
+
+// Step takes one event. An event that no longer fits (an old attempt's report, a second cancel) changes nothing.
+func (r *Run) Step(ev Event, now time.Time, rng *rand.Rand) Delta {
+	s := &step{Run: r, now: now, rng: rng}
+	if !r.Row.State.Terminal() {
+		ev.apply(s)
+		s.finish()
+	}
+	return s.d
+}
+
+// step is one step in progress.
+type step struct {
+	*Run
+	now time.Time
+	rng *rand.Rand
+	d   Delta
+	// cancelling keeps children from being settled by what happens to their parents: they are cancelled themselves.
+	cancelling bool
+}
+
+func (s *step) touch(i int) {
+	if !slices.Contains(s.d.Tasks, i) {
+		s.d.Tasks = append(s.d.Tasks, i)
+	}
+}
+
+// move is the only place that changes a task's state.
+func (s *step) move(i int, to scheduler.State, reason string) {
+	t := &s.Tasks[i]
+	if err := scheduler.CheckTaskMove(t.State, to); err != nil {
+		panic(fmt.Sprintf("plan: task %s: %v", t.ID(), err))
+	}
+	s.d.Moves = append(s.d.Moves, scheduler.Move{
+		Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: t.Try, From: t.State, To: to, Reason: reason, At: s.now,
+	})
+	t.State, t.Reason = to, reason
+	s.touch(i)
+	switch {
+	case to == scheduler.StateScheduled:
+		s.d.Ready = append(s.d.Ready, i)
+	case to.Terminal():
+		s.open--
+		if t.EndedAt.IsZero() {
+			t.EndedAt = s.now
+		}
+		for _, c := range s.DAG.nodes[i].children {
+			s.settle(c)
+		}
+	}
+}
+
+// moveRun is the only place that changes the run's state.
+func (s *step) moveRun(to scheduler.State, reason string) {
+	row := &s.Row
+	if err := scheduler.CheckRunMove(row.State, to); err != nil {
+		panic(fmt.Sprintf("plan: run %s: %v", row.ID, err))
+	}
+	s.d.Moves = append(s.d.Moves, scheduler.Move{Run: row.ID, MapIndex: scheduler.NoMap, From: row.State, To: to, Reason: reason, At: s.now})
+	row.State = to
+	s.d.Run = true
+}
+
+// settle decides what becomes of task i if its parents are all done. It waits for all of them even if one has failed already, so that the
+// outcome does not depend on their order.
+func (s *step) settle(i int) {
+	if s.Tasks[i].State != scheduler.StateNone || s.cancelling {
+		return
+	}
+	var failed, skipped string
+	for _, p := range s.DAG.nodes[i].parents {
+		t := &s.Tasks[p]
+		switch {
+		case !t.State.Terminal():
+			return
+		case t.State == scheduler.StateSkipped:
+			skipped = t.Task
+		case t.State != scheduler.StateSuccess:
+			failed = t.Task
+		}
+	}
+	switch {
+	case failed != "":
+		s.move(i, scheduler.StateUpstreamFailed, fmt.Sprintf("task %s did not succeed", failed))
+	case skipped != "":
+		s.move(i, scheduler.StateSkipped, fmt.Sprintf("task %s was skipped", skipped))
+	default:
+		s.admit(i)
+	}
+}
+
+// admit asks the task's own condition.
+func (s *step) admit(i int) {
+	when := s.DAG.nodes[i].when
+	if when == nil {
+		s.move(i, scheduler.StateScheduled, "")
+		return
+	}
+	vars, err := s.vars(when.Refs())
+	ok := false
+	if err == nil {
+		ok, err = when.Bool(vars)
+	}
+	switch {
+	case err != nil:
+		s.move(i, scheduler.StateScheduled, "")
+		s.move(i, scheduler.StateFailed, "when: "+err.Error())
+	case ok:
+		s.move(i, scheduler.StateScheduled, "")
+	default:
+		s.move(i, scheduler.StateSkipped, "when is false")
+	}
+}
+
+// finish ends the run if all its tasks have ended.
+func (s *step) finish() {
+	s.d.Ready = slices.DeleteFunc(s.d.Ready, func(i int) bool { return s.Tasks[i].State != scheduler.StateScheduled })
+	if s.open > 0 {
+		return
+	}
+	state, reason := scheduler.StateSuccess, ""
+	for i := range s.Tasks {
+		t := &s.Tasks[i]
+		switch t.State {
+		case scheduler.StateCancelled:
+			state = scheduler.StateCancelled
+		case scheduler.StateFailed:
+			if reason == "" {
+				reason = "task " + t.Task + ": " + t.Reason
+			}
+			if state == scheduler.StateSuccess {
+				state = scheduler.StateFailed
+			}
+		}
+	}
+	if state == scheduler.StateCancelled {
+		reason = s.Row.Reason
+	}
+	if s.Row.State == scheduler.StateQueued && state == scheduler.StateSuccess {
+		s.begin() // every task was skipped
+	}
+	s.Row.EndedAt, s.Row.Reason = s.now, reason
+	s.moveRun(state, reason)
+}
+
+func (s *step) begin() {
+	s.Row.StartedAt = s.now
+	s.moveRun(scheduler.StateRunning, "")
+}
+
+func (e Launch) apply(s *step) {
+	t := &s.Tasks[e.Task]
+	if t.State != scheduler.StateScheduled {
+		return
+	}
+	if s.Row.State == scheduler.StateQueued {
+		s.begin()
+	}
+	t.Try++
+	t.External, t.Kill, t.Exit, t.Output = "", "", noExit, nil
+	t.RetryAt, t.StartedAt, t.EndedAt = time.Time{}, time.Time{}, time.Time{}
+	s.begun[e.Task] = s.now
+	s.move(e.Task, scheduler.StateLaunching, "")
+	s.d.Attempts = append(s.d.Attempts, s.attempt(e.Task, scheduler.StateLaunching, nil))
+}
+
+func (e Refuse) apply(s *step) {
+	if s.Tasks[e.Task].State == scheduler.StateScheduled {
+		s.move(e.Task, scheduler.StateFailed, e.Reason)
+	}
+}
+
+func (e Due) apply(s *step) {
+	t := &s.Tasks[e.Task]
+	if t.State == scheduler.StateUpForRetry && !t.RetryAt.After(s.now) {
+		s.move(e.Task, scheduler.StateScheduled, "")
+	}
+}
+
+func (e Cancel) apply(s *step) {
+	if s.Row.Reason == "" {
+		s.Row.Reason = e.Reason
+		s.d.Run = true
+	}
+	s.cancelling = true
+	for i := range s.Tasks {
+		t := &s.Tasks[i]
+		switch {
+		case t.State.Active():
+			if t.Kill == "" {
+				t.Kill = KillCancelled
+				s.touch(i)
+			}
+			s.d.Kill = append(s.d.Kill, s.Attempt(i))
+		case !t.State.Terminal():
+			s.move(i, scheduler.StateCancelled, e.Reason)
+		}
+	}
+}
+
+func (e Fence) apply(s *step) {
+	if t := &s.Tasks[e.Task]; t.State != scheduler.StateUnreachable || s.Attempt(e.Task) != e.Attempt {
+		return
+	}
+	rep := scheduler.Report{
+		Attempt: e.Attempt, Outcome: scheduler.OutcomeLost, Exit: noExit, EndedAt: s.now,
+		Reason: "unreachable for too long; its results count no more, though it may still run",
+	}
+	s.d.Kill = append(s.d.Kill, e.Attempt)
+	s.ended(e.Task, &rep)
+}
+
+func (e Report) apply(s *step) {
+	t := &s.Tasks[e.Task]
+	if !t.State.Active() || s.Attempt(e.Task) != e.Attempt {
+		return
+	}
+	if t.StartedAt.IsZero() {
+		t.StartedAt = e.StartedAt
+	}
+	if e.External != "" {
+		t.External = e.External
+	}
+	switch e.Outcome {
+	case scheduler.OutcomeRunning:
+		if t.State != scheduler.StateRunning {
+			s.move(e.Task, scheduler.StateRunning, "")
+			if t.StartedAt.IsZero() {
+				t.StartedAt = s.now
+			}
+		}
+		if t.Kill != "" {
+			s.d.Kill = append(s.d.Kill, e.Attempt) // the first one may have come before the attempt was known
+		}
+	case scheduler.OutcomeUnreachable:
+		if t.State != scheduler.StateUnreachable {
+			s.move(e.Task, scheduler.StateUnreachable, e.Reason)
+		}
+	default:
+		s.ended(e.Task, &e.Report)
+	}
+}
+
+// ended deals with the end of the present attempt of task i.
+func (s *step) ended(i int, rep *scheduler.Report) {
+	t := &s.Tasks[i]
+	if t.EndedAt = rep.EndedAt; t.EndedAt.IsZero() {
+		t.EndedAt = s.now
+	}
+	t.Exit = exitOf(rep)
+	v := s.verdict(i, rep)
+	if v.state == scheduler.StateSuccess && len(rep.Output) > 0 {
+		t.Output = json.RawMessage(rep.Output)
+	}
+	if v.lost {
+		t.Lost++
+	}
+	a := s.attempt(i, v.attempt, rep)
+	a.Reason = v.reason
+	s.d.Attempts = append(s.d.Attempts, a)
+	if v.state == scheduler.StateUpForRetry {
+		t.RetryAt = s.now.Add(v.wait)
+	}
+	s.move(i, v.state, v.reason)
+	if v.state == scheduler.StateUpForRetry && v.wait == 0 {
+		s.move(i, scheduler.StateScheduled, v.reason)
+	}
+}
+
+func (s *step) attempt(i int, state scheduler.State, rep *scheduler.Report) scheduler.Attempt {
+	t := &s.Tasks[i]
+	a := scheduler.Attempt{
+		ID: s.Attempt(i), Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: t.Try, Executor: t.Executor, State: state,
+		Exit: t.Exit, CreatedAt: s.begun[i], StartedAt: t.StartedAt,
+	}
+	if rep == nil {
+		return a
+	}
+	a.Log, a.Node, a.EndedAt = rep.Log, rep.Node, t.EndedAt
+	if a.CreatedAt.IsZero() { // decided on before a restart
+		if a.CreatedAt = t.StartedAt; a.CreatedAt.IsZero() {
+			a.CreatedAt = t.EndedAt
+		}
+	}
+	return a
+}
+
+func exitOf(rep *scheduler.Report) int {
+	switch rep.Outcome {
+	case scheduler.OutcomeExited:
+		if rep.Signal != "" {
+			return noExit
+		}
+		return rep.Exit
+	case scheduler.OutcomeTimeout:
+		return scheduler.ExitTimeout
+	}
+	return noExit
+}
+
+// sentence joins what is known with ": ".
+func sentence(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), ": ")
+}
