@@ -244,10 +244,10 @@ func TestDedupe(t *testing.T) {
 			t.Errorf("%s: got the same id, want another", name)
 		}
 	}
-	if id(`{"messageId":"m1"}`, "dev") != id(`{"messageId":"m1"}`, "dev") {
+	if once, again := id(`{"messageId":"m1"}`, "dev"), id(`{"messageId":"m1"}`, "dev"); once != again {
 		t.Error("an event that was set aside has another id when it is repeated, want the same")
 	}
-	if id(`{"userId":"1"}`, "dev") == id(`{"userId":"1"}`, "dev") {
+	if one, other := id(`{"userId":"1"}`, "dev"), id(`{"userId":"1"}`, "dev"); one == other {
 		t.Error("two events without id have the same, want random ones")
 	}
 }

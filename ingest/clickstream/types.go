@@ -53,7 +53,7 @@ var reasons = [NumReasons]struct{ code, rule, field string }{
 	NotObject:  {"not_object", "an event is a JSON object", ""},
 	TooLarge:   {"too_large", "an event has at most ingest.max_event bytes", ""},
 	BadType:    {"bad_type", "type is identify, track, page, screen, group or alias", "type"},
-	NoIdentity: {"no_identity", "userId or anonymousId is a string that is not blank", "userId"},
+	NoIdentity: {"no_identity", "userId or anonymousId is a string or a number, and not blank", "userId"},
 	NoEvent:    {"no_event", "a track has an event that is a string", "event"},
 	UnknownKey: {"unknown_key", "a source has this write key", "writeKey"},
 }

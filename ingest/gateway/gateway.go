@@ -172,8 +172,8 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 		srv.Close()
 	}
 	<-served
-	s.serving.Lock() // the last request has ended
-	s.serving.Unlock()
+	s.serving.Lock() // waits for the last request
+	defer s.serving.Unlock()
 	return nil
 }
 

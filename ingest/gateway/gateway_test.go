@@ -126,6 +126,7 @@ func TestKeys(t *testing.T) {
 		{"body", "/v1/track", single("app2"), nil, "app"},
 		{"batch before event", "/v1/batch", batch("dev", "app1"), nil, "web"},
 		{"event of a batch", "/v1/batch", batch("", "app1"), nil, "app"},
+		{"content types do not matter", "/v1/track", single("dev"), []string{"Content-Type", "image/png"}, "web"},
 		{"unknown", "/v1/track", single("nobody"), nil, "_unknown"},
 		{"unknown in the header", "/v1/track", single("dev"), []string{"X-Write-Key", "nobody"}, "_unknown"},
 		{"none", "/v1/track", event, nil, "_unknown"},
@@ -308,6 +309,30 @@ func TestCompressed(t *testing.T) {
 				t.Errorf("got %d records", len(log.stored()))
 			}
 		})
+	}
+}
+
+// TestTrace: a traceparent goes into the record, if it is one.
+func TestTrace(t *testing.T) {
+	t.Parallel()
+	const good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" // the example of W3C Trace Context, section 3.2
+	for _, tt := range []struct{ header, want string }{
+		{good, good},
+		{strings.ToUpper(good), ""},
+		{"01" + good[2:], ""},
+		{good + "-00", ""},
+		{strings.Replace(good, "-b7", "0b7", 1), ""},
+		{strings.Replace(good, "0af", "0-f", 1), ""},
+		{good[:54] + "\"", ""},
+		{"", ""},
+	} {
+		for _, path := range []string{"/v1/track", "/hooks/demo"} {
+			log := &fakeLog{}
+			send(newServer(t, log, Options{}), http.MethodPost, path, event, append(devKey, "Traceparent", tt.header)...)
+			if got := log.stored()[0].Trace; got != tt.want {
+				t.Errorf("%s with %q: got %q, want %q", path, tt.header, got, tt.want)
+			}
+		}
 	}
 }
 

@@ -89,7 +89,7 @@ func TestLabelsAreBounded(t *testing.T) {
 	}
 }
 
-// TestAllocations: a request costs hardly any memory beyond net/http's own.
+// TestAllocations: a request costs hardly any memory beyond net/http's own. Not parallel: allocations of other tests would count.
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		return // the race detector makes sync.Pool forget at random

@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -78,7 +80,7 @@ const head = "POST /v1/track HTTP/1.1\r\nHost: x\r\nX-Write-Key: dev\r\nContent-
 func TestCutOff(t *testing.T) {
 	t.Parallel()
 	log := &fakeLog{}
-	addr, _ := start(t, newServer(t, log, Options{ReadTimeout: 300 * time.Millisecond}))
+	addr, _ := start(t, newServer(t, log, Options{ReadTimeout: time.Second}))
 	zipped := zip(event)
 	for name, tt := range map[string]struct {
 		text  string
@@ -291,4 +293,22 @@ func TestReady(t *testing.T) {
 	if got := send(s, http.MethodGet, "/livez", "").Code; got != http.StatusOK {
 		t.Errorf("livez: got %d, want 200", got)
 	}
+}
+
+// TestReadyAgain: one failed append keeps the gateway unready for a while only, because without traffic no append could make it ready again.
+func TestReadyAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log := &fakeLog{before: func(context.Context, []ingest.Record) error { return ingest.ErrUnavailable }}
+		s := newServer(t, log, Options{})
+		send(s, http.MethodPost, "/v1/track", event, devKey...)
+		<-time.After(unreadyFor - time.Millisecond) // by the clock of the bubble
+		if err := s.Ready(); !errors.Is(err, ingest.ErrUnavailable) {
+			t.Errorf("got %v just before, want %v", err, ingest.ErrUnavailable)
+		}
+		<-time.After(time.Millisecond)
+		if err := s.Ready(); err != nil {
+			t.Errorf("got %v, want ready", err)
+		}
+	})
 }
