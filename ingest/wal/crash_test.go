@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -43,6 +42,9 @@ func (h *history) append(l *wal.Log, recs []ingest.Record) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err := l.Err(); err != nil {
+		h.faults = append(h.faults, fmt.Sprintf("acknowledged after the log failed: %v", err))
+	}
 	for i, r := range recs {
 		h.acked[string(r.Payload)] = receipt[0].First + int64(i)
 	}
@@ -287,21 +289,5 @@ func TestSeededBugsAreCaught(t *testing.T) {
 				t.Errorf("got no violation on %d disks, want some", h.clones)
 			}
 		})
-	}
-}
-
-// syncOnly numbers only the operations of a kind, so that "the n-th sync" can fail.
-func syncOnly(kinds []vfs.Kind, hook func(vfs.Op) error) func(vfs.Op) error {
-	var mu sync.Mutex
-	var n int64
-	return func(op vfs.Op) error {
-		if !slices.Contains(kinds, op.Kind) {
-			return nil
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		n++
-		op.N = n
-		return hook(op)
 	}
 }

@@ -281,6 +281,7 @@ func (s *store) readSegment(seg segment, at cursor, from int64, maxBytes int, bu
 	if at.pos > 0 {
 		w.cursor = at
 	}
+	end := w.cursor // behind the last record that is returned
 	for total := 0; total < maxBytes; {
 		it, err := w.step()
 		if err != nil {
@@ -295,6 +296,7 @@ func (s *store) readSegment(seg segment, at cursor, from int64, maxBytes int, bu
 		if it.offset >= from {
 			buf = append(buf, ingest.Stored{Offset: it.offset, Bytes: it.payload})
 			total += len(it.payload)
+			end = w.cursor
 			if !w.buffered() {
 				break
 			}
@@ -303,9 +305,8 @@ func (s *store) readSegment(seg segment, at cursor, from int64, maxBytes int, bu
 	if len(buf) == 0 {
 		return buf, seg.Next, nil // All that was left is lost.
 	}
-	from = buf[len(buf)-1].Offset + 1
-	s.remember(seg.First, from, w)
-	return buf, from, nil
+	s.remember(place{seg.First, end})
+	return buf, end.next, nil
 }
 
 // buffered reports whether the next frame is in memory.
@@ -319,13 +320,10 @@ func (w *walker) buffered() bool {
 }
 
 // remember keeps the place where a read ended.
-func (s *store) remember(seg, next int64, w *walker) {
-	if w.next != next {
-		return // It went past damage to find its end.
-	}
+func (s *store) remember(p place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.recent = append(s.recent, place{seg, w.cursor})
+	s.recent = append(s.recent, p)
 	if len(s.recent) > maxRecent {
 		s.recent = slices.Delete(s.recent, 0, 1)
 	}

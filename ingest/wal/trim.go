@@ -147,13 +147,14 @@ func (l *Log) usable() error {
 	return nil
 }
 
-// ballastBytes is set aside so that a full disk can be drained: the manifest that removes segments needs a little room itself.
+// ballastBytes is set aside so that a full disk can be drained: the manifest that removes segments needs a little room itself. Logs with small
+// segments set less aside.
 const ballastBytes = 1 << 20
 
 func (l *Log) writeBallast() {
 	f, err := l.fs.OpenFile(filepath.Join(l.dir, ballastName), os.O_RDWR|os.O_CREATE)
 	if err == nil {
-		err = errors.Join(f.Preallocate(ballastBytes), f.Close())
+		err = errors.Join(f.Preallocate(min(ballastBytes, 16*l.opts.SegmentBytes)), f.Close())
 	}
 	if err != nil {
 		l.opts.Logger.Warn("no room for the log's ballast", "err", err)

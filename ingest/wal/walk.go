@@ -88,7 +88,7 @@ type walker struct {
 // newWalker walks seg, whose file has size bytes, from its head on.
 func newWalker(m *manifest, seg segment, file io.ReaderAt, size int64, chunk int) *walker {
 	w := &walker{
-		win: window{file: file, chunk: chunk}, seg: seg, end: size, group: -1, lost: m.lostIn(seg), header: m.head(seg),
+		win: window{file: file, chunk: int(min(int64(chunk), size))}, seg: seg, end: size, group: -1, lost: m.lostIn(seg), header: m.head(seg),
 		cursor: cursor{next: seg.First},
 	}
 	if inc := m.incarnation(seg.Incarnation); inc != nil {
