@@ -203,7 +203,6 @@ func (d *Decoder) array(i int) int {
 // element reads one event of a batch and returns the index of the comma or bracket behind it. An event that is not JSON ends where item says.
 func (d *Decoder) element(it *item, i int) int {
 	s := &d.scan
-	runs := len(d.runs)
 	end := d.value(it, i)
 	if end != bad {
 		it.at = span{int32(i), int32(end)}
@@ -211,7 +210,6 @@ func (d *Decoder) element(it *item, i int) int {
 			return end
 		}
 	}
-	d.runs = d.runs[:runs]
 	*it = item{reason: BadJSON}
 	if s.deep {
 		it.reason = TooDeep

@@ -35,7 +35,7 @@ func FuzzScanner(f *testing.F) {
 	for _, text := range []string{
 		`{"a":[1,-0.5e+7,true,false,null,"x\"\\\/\b\f\n\r\t\u00e9"]}`, `"\ud800"`, "[1,\n2]", `{"a":1,}`, `01`, `-`, `1.`, `1e`, `"\x"`, `"\u12g4"`,
 		"\"\x1f\"", "\"aaaaaaaa\x00\"", "\"\x80\"", strings.Repeat("[", 64) + strings.Repeat("]", 64), strings.Repeat("[", 65) + strings.Repeat("]", 65),
-		`{"a"}`, `{1:2}`, `tru`, `nulll`, `[1 2]`, "\"1234567\\\"8\"", "{\"\":\"\"}", " [ ] ", "{ }",
+		"\"\x1faaaaaaaaaaaaaaaa\"", "\"aaaaaaaaa\x1faaaaaaaaaaaaaa\"", `{"a"}`, `{1:2}`, `tru`, `nulll`, `[1 2]`, "\"1234567\\\"8\"", "{\"\":\"\"}", " [ ] ", "{ }",
 	} {
 		f.Add([]byte(text))
 	}
