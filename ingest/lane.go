@@ -54,14 +54,17 @@ func QuarantineLane(tenant, source, reason string) Lane {
 
 // ParseLane checks that text is a lane: a known root, a tenant, a source, then key=value parts of permitted characters.
 func ParseLane(text string) (Lane, error) {
-	parts := strings.Split(text, "/")
-	bad := len(parts) < 3 || parts[0] != RootEvents && parts[0] != RootQuarantine ||
-		!strings.HasPrefix(parts[1], "tenant=") || !strings.HasPrefix(parts[2], "source=")
-	for _, part := range parts[min(1, len(parts)):] {
-		key, value, ok := strings.Cut(part, "=")
-		bad = bad || !ok || key == "" || value == "" || !laneSafe(key) || !laneSafe(value)
+	root, rest, _ := strings.Cut(text, "/")
+	ok := root == RootEvents || root == RootQuarantine
+	parts := 0
+	for more := true; ok && more; parts++ { // without strings.Split: the log asks this of every record
+		var part string
+		part, rest, more = strings.Cut(rest, "/")
+		key, value, _ := strings.Cut(part, "=")
+		ok = key != "" && value != "" && laneSafe(key) && laneSafe(value) &&
+			(parts != 0 || key == "tenant") && (parts != 1 || key == "source")
 	}
-	if bad {
+	if !ok || parts < 2 {
 		return "", fmt.Errorf("%w: %q", ErrBadLane, text)
 	}
 	return Lane(text), nil
@@ -123,7 +126,7 @@ func laneChar(c byte) bool {
 }
 
 func laneSafe(s string) bool {
-	if s == "." || s == ".." {
+	if s == "" || s == "." || s == ".." {
 		return false
 	}
 	for i := 0; i < len(s); i++ {
