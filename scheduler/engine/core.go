@@ -1,0 +1,319 @@
+package engine
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"millrace/scheduler"
+	"millrace/scheduler/plan"
+)
+
+// reader is what decisions may read of the store.
+type reader interface {
+	Run(ctx context.Context, id string) (*scheduler.RunDetail, error)
+	Version(ctx context.Context, version string) (*scheduler.DAGVersion, error)
+}
+
+// core is the engine's memory and its decisions. It is used by one goroutine, starts nothing, and acts on nothing: [core.decide] returns a
+// transaction, whose deeds are done by somebody else after the commit. If that fails, the core is thrown away.
+type core struct {
+	read      reader
+	operators map[string]scheduler.Operator
+	env       []string
+	grace     time.Duration // until an unreachable attempt is fenced
+	rng       *rand.Rand
+
+	heads    map[string]*head
+	versions map[string]*version
+	runs     map[string]*live
+	pools    map[string]*pool
+	attempts map[string]ref // of active tasks
+	timers   timers
+	gen      int64 // of the rules
+
+	tx *txn
+}
+
+// live is a run that has not ended, or has ended in the transaction in hand.
+type live struct {
+	*plan.Run
+	// slots has the attempt under which each task is in the indexes, or "".
+	slots []string
+	// started reports that the start of the first task was observed.
+	started bool
+}
+
+// ref is a task of a run.
+type ref struct {
+	run  *live
+	task int
+}
+
+// txn is one round's transaction with its deeds.
+type txn struct {
+	change   scheduler.Change
+	rows     map[*live]*rows
+	order    []*live // keys of rows, in the order of their first change
+	launches []launch
+	kills    []kill
+	answers  []func() // to be called when it is committed
+	rules    bool     // the rules changed
+	heads    bool     // the heads changed
+	files    bool     // the DAG files were put into force
+	starts   []start
+	now      time.Time
+}
+
+// rows are the rows of one run that a transaction changes.
+type rows struct {
+	fresh bool // the run is new
+	run   bool
+	tasks map[int]bool
+	order []int
+}
+
+// launch is an attempt to be handed to its executor.
+type launch struct {
+	executor string
+	launch   scheduler.Launch
+	input    plan.Frozen
+}
+
+// kill is an attempt to be ended.
+type kill struct {
+	executor, attempt string
+	grace             time.Duration
+}
+
+// start is the first start of a run.
+type start struct {
+	dag  string
+	wait time.Duration // since its oldest event was received; 0 for runs without batches
+}
+
+// input is something to decide on. It is not changed by that: after a conflict it is decided again.
+type input interface {
+	decide(ctx context.Context, c *core)
+	// fail answers the caller of an input that the store refuses.
+	fail(err error)
+}
+
+// decide makes one transaction of the inputs, of the timers that are due, and of what can start on free slots.
+func (c *core) decide(ctx context.Context, inputs []input, now time.Time) *txn {
+	c.tx = &txn{rows: map[*live]*rows{}, now: now}
+	for _, in := range inputs {
+		in.decide(ctx, c)
+	}
+	c.fire(now)
+	for _, p := range c.pools {
+		c.fill(p)
+	}
+	c.collect()
+	return c.tx
+}
+
+// step takes an event to a run.
+func (c *core) step(l *live, ev plan.Event) {
+	d := l.Step(ev, c.tx.now, c.rng)
+	c.absorb(l, &d)
+}
+
+// absorb notes what a step changed, and brings the indexes up to date.
+func (c *core) absorb(l *live, d *plan.Delta) {
+	if !d.Empty() {
+		r := c.tx.of(l)
+		r.run = r.run || d.Run
+		for _, i := range d.Tasks {
+			if !r.tasks[i] {
+				r.tasks[i] = true
+				r.order = append(r.order, i)
+			}
+		}
+	}
+	c.tx.change.Moves = append(c.tx.change.Moves, d.Moves...)
+	c.tx.change.Attempts = append(c.tx.change.Attempts, d.Attempts...)
+	for _, i := range d.Tasks {
+		c.index(l, i)
+	}
+	for _, i := range d.Ready {
+		c.pools[l.Tasks[i].Executor].push(ref{l, i})
+	}
+	for _, id := range d.Kill {
+		c.kill(l, id)
+	}
+}
+
+func (c *core) kill(l *live, attempt string) {
+	for i := range l.Tasks {
+		if t := &l.Tasks[i]; t.Try > 0 && l.Attempt(i) == attempt {
+			c.tx.kills = append(c.tx.kills, kill{t.Executor, attempt, l.Grace(i)})
+		}
+	}
+}
+
+// index is the only place that says which tasks hold a slot and which timers they have: a function of their state.
+func (c *core) index(l *live, i int) {
+	t := &l.Tasks[i]
+	attempt := ""
+	if t.State.Active() {
+		attempt = l.Attempt(i)
+	}
+	if old := l.slots[i]; old != attempt {
+		delete(c.attempts, old)
+		delete(c.pools[t.Executor].active, old)
+		if attempt != "" {
+			c.attempts[attempt] = ref{l, i}
+			c.pools[t.Executor].active[attempt] = true
+		}
+		l.slots[i] = attempt
+	}
+	switch t.State {
+	case scheduler.StateUpForRetry:
+		heap.Push(&c.timers, timer{at: t.RetryAt, ref: ref{l, i}})
+	case scheduler.StateUnreachable:
+		heap.Push(&c.timers, timer{at: c.tx.now.Add(c.grace), ref: ref{l, i}, fence: attempt})
+	}
+}
+
+// fire takes the events of all timers that are due. A timer that does not fit any more does nothing.
+func (c *core) fire(now time.Time) {
+	for len(c.timers) > 0 && !c.timers[0].at.After(now) {
+		t := heap.Pop(&c.timers).(timer)
+		if t.fence != "" {
+			c.step(t.ref.run, plan.Fence{Task: t.ref.task, Attempt: t.fence})
+		} else {
+			c.step(t.ref.run, plan.Due{Task: t.ref.task})
+		}
+	}
+}
+
+// fill starts what is ready while there are free slots.
+func (c *core) fill(p *pool) {
+	for len(p.active) < p.executor.Slots() {
+		next, ok := p.pop()
+		if !ok {
+			return
+		}
+		l, i := next.run, next.task
+		t := &l.Tasks[i]
+		if t.State != scheduler.StateScheduled {
+			continue // cancelled while it waited
+		}
+		spec, err := l.Launch(i, t.Try+1, c.operators[l.DAG.Tasks[i].Kind], c.env)
+		if err != nil {
+			c.step(l, plan.Refuse{Task: i, Reason: err.Error()})
+			continue
+		}
+		c.step(l, plan.Launch{Task: i})
+		c.tx.launches = append(c.tx.launches, launch{executor: p.name, launch: spec, input: l.Freeze(i)})
+	}
+}
+
+// add takes a new run into memory.
+func (c *core) add(r *plan.Run, d *plan.Delta) *live {
+	l := &live{Run: r, slots: make([]string, len(r.Tasks))}
+	c.runs[r.Row.ID] = l
+	c.tx.of(l).fresh = true
+	c.absorb(l, d)
+	return l
+}
+
+func (tx *txn) of(l *live) *rows {
+	r := tx.rows[l]
+	if r == nil {
+		r = &rows{tasks: map[int]bool{}}
+		tx.rows[l] = r
+		tx.order = append(tx.order, l)
+	}
+	return r
+}
+
+// collect writes the changed rows into the change, as they are after all inputs, and raises their revisions in memory as the store will.
+func (c *core) collect() {
+	chg := &c.tx.change
+	for _, l := range c.tx.order {
+		r := c.tx.rows[l]
+		if r.fresh {
+			chg.NewRuns = append(chg.NewRuns, l.New())
+			l.Row.Rev = 1
+			for i := range l.Tasks {
+				l.Tasks[i].Rev = 1
+			}
+			continue
+		}
+		if r.run {
+			chg.Runs = append(chg.Runs, l.Row)
+			l.Row.Rev++
+		}
+		for _, i := range r.order {
+			chg.Tasks = append(chg.Tasks, l.Tasks[i])
+			l.Tasks[i].Rev++
+		}
+	}
+}
+
+// settle forgets the runs that the committed transaction ended.
+func (c *core) settle(tx *txn) {
+	for _, l := range tx.order {
+		if l.Row.State.Terminal() {
+			delete(c.runs, l.Row.ID)
+			c.release(l.Row.Version)
+		}
+	}
+	c.tx = nil
+}
+
+// restore loads what is not finished.
+func (c *core) restore(snap *scheduler.Snapshot, now time.Time) error {
+	c.tx = &txn{rows: map[*live]*rows{}, now: now}
+	stored := map[string]scheduler.DAGVersion{}
+	for _, v := range snap.Versions {
+		stored[v.Version] = v
+	}
+	if err := c.restoreHeads(snap.Heads, stored); err != nil {
+		return err
+	}
+	for i := range snap.Live {
+		if err := c.restoreRun(&snap.Live[i], stored); err != nil {
+			return err
+		}
+	}
+	c.tx = nil
+	return nil
+}
+
+func (c *core) restoreRun(lr *scheduler.LiveRun, stored map[string]scheduler.DAGVersion) error {
+	dag, err := c.hold(stored[lr.Run.Version])
+	if err != nil {
+		return fmt.Errorf("restore run %s: %w", lr.Run.ID, err)
+	}
+	r, err := plan.Restore(dag, lr)
+	if err != nil {
+		return err
+	}
+	l := &live{Run: r, slots: make([]string, len(r.Tasks))}
+	c.runs[r.Row.ID] = l
+	for i := range l.Tasks {
+		t := &l.Tasks[i]
+		if c.pools[t.Executor] == nil {
+			return fmt.Errorf("restore run %s: task %s runs on executor %q, which is not configured", r.Row.ID, t.Task, t.Executor)
+		}
+		l.started = l.started || !t.StartedAt.IsZero()
+		c.index(l, i)
+		if t.State == scheduler.StateScheduled {
+			c.pools[t.Executor].push(ref{l, i})
+		}
+	}
+	return nil
+}
+
+// next returns when the next timer is due, and whether there is one.
+func (c *core) next() (time.Time, bool) {
+	if len(c.timers) == 0 {
+		return time.Time{}, false
+	}
+	return c.timers[0].at, true
+}

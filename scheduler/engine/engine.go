@@ -1,0 +1,377 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"millrace/scheduler"
+	"millrace/scheduler/operator"
+	"millrace/trigger"
+)
+
+var (
+	_ trigger.Starter    = (*Engine)(nil)
+	_ trigger.RuleSource = (*Engine)(nil)
+	_ scheduler.Control  = (*Engine)(nil)
+)
+
+// inherited are the variables of the server that tasks get; nothing else of its environment reaches them.
+var inherited = []string{"PATH", "HOME", "LANG", "TZ", "TMPDIR"}
+
+// Options are the engine's tunables; zero values are filled in.
+type Options struct {
+	// Operators by kind. nil: those of package operator.
+	Operators map[string]scheduler.Operator
+	// Env is the environment under that of every task, as "NAME=value". nil: PATH, HOME, LANG, TZ and TMPDIR of this process.
+	Env []string
+	// UnreachableGrace is how long an unreachable attempt may come back before it is fenced. 0: 5 minutes.
+	UnreachableGrace time.Duration
+	// MaxGroup bounds the inputs of one transaction. 0: 512.
+	MaxGroup int
+	// Seed is that of the jitter of retries. 0: random.
+	Seed       uint64
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+func (o Options) withDefaults() Options {
+	if o.Operators == nil {
+		o.Operators = operator.All()
+	}
+	if o.Env == nil {
+		for _, name := range inherited {
+			if val, ok := os.LookupEnv(name); ok {
+				o.Env = append(o.Env, name+"="+val)
+			}
+		}
+	}
+	if o.UnreachableGrace == 0 {
+		o.UnreachableGrace = 5 * time.Minute
+	}
+	if o.MaxGroup == 0 {
+		o.MaxGroup = 512
+	}
+	if o.Seed == 0 {
+		o.Seed = rand.Uint64()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Engine is the scheduler. Its methods are safe for concurrent use; before Run they wait, after it they return ErrUnavailable.
+type Engine struct {
+	store     scheduler.Store
+	executors map[string]scheduler.Executor
+	opts      Options
+	log       *slog.Logger
+	metrics   *metrics
+
+	inputs  chan input
+	stopped chan struct{} // closed when Run returns
+	ready   chan struct{} // closed when the DAG files are in force
+	isReady bool          // the loop's own: ready is closed
+
+	core      *core
+	launchers map[string]*launcher
+	handed    map[string]bool // attempts that this process gave to a launcher; the loop's own
+
+	view  view
+	watch watchers
+}
+
+// New returns an engine that keeps its state in store and runs tasks on the executors, by name. One of them is to be called "local", where
+// tasks run that name none. There must be one engine for a store.
+func New(store scheduler.Store, executors map[string]scheduler.Executor, opts Options) (*Engine, error) {
+	if len(executors) == 0 {
+		return nil, errors.New("make the engine: no executor")
+	}
+	opts = opts.withDefaults()
+	e := &Engine{
+		store: store, executors: executors, opts: opts, log: opts.Logger, metrics: newMetrics(opts.Registerer),
+		inputs: make(chan input, 1024), stopped: make(chan struct{}), ready: make(chan struct{}),
+		launchers: map[string]*launcher{}, handed: map[string]bool{},
+	}
+	e.view.changed = make(chan struct{})
+	for name, ex := range executors {
+		e.launchers[name] = newLauncher(name, ex, e)
+	}
+	return e, nil
+}
+
+// Ready is closed when the state is loaded and the DAG files are in force for the first time. Before that Start returns ErrUnavailable: a batch
+// that came in without rules would never start anything.
+func (e *Engine) Ready() <-chan struct{} { return e.ready }
+
+// Run schedules until ctx ends. It returns an error if the stored state can not be understood or an executor gives up; then nothing runs on.
+func (e *Engine) Run(ctx context.Context) error {
+	defer close(e.stopped)
+	if err := e.load(ctx, 1); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for name, ex := range e.executors {
+		g.Go(func() error { return e.launchers[name].run(ctx) })
+		g.Go(func() error {
+			err := ex.Run(ctx, func(ctx context.Context, list []scheduler.Report) error { return e.report(ctx, name, list) })
+			if err != nil && ctx.Err() == nil {
+				return fmt.Errorf("run executor %s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	g.Go(func() error { return e.loop(ctx) })
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// heartbeat is the longest time between two rounds of the loop, so that a loop that hangs can be told from one that has nothing to do.
+const heartbeat = 10 * time.Second
+
+func (e *Engine) loop(ctx context.Context) error {
+	wake := time.NewTimer(heartbeat)
+	defer wake.Stop()
+	for {
+		wait := heartbeat
+		if at, ok := e.core.next(); ok {
+			wait = min(wait, max(0, time.Until(at)))
+		}
+		wake.Reset(wait)
+		var group []input
+		select {
+		case <-ctx.Done():
+			return nil
+		case in := <-e.inputs:
+			group = e.gather(in)
+		case <-wake.C:
+		}
+		if err := e.round(ctx, group); err != nil {
+			return err
+		}
+	}
+}
+
+// gather takes what waits already, without waiting for more: while the store works on one group the next one forms by itself.
+func (e *Engine) gather(first input) []input {
+	group := []input{first}
+	for len(group) < e.opts.MaxGroup {
+		select {
+		case in := <-e.inputs:
+			group = append(group, in)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+// round decides on a group, commits, and acts. It returns an error only if the engine can not go on.
+func (e *Engine) round(ctx context.Context, group []input) error {
+	began := time.Now()
+	for {
+		tx := e.core.decide(ctx, group, time.Now().UTC())
+		err := e.apply(ctx, &tx.change)
+		if err == nil {
+			e.act(tx)
+			e.metrics.round(time.Since(began), len(group), e.core)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return nil // nothing was acted on; the callers see that the engine stopped
+		}
+		// Memory is ahead of the store: throw it away. What was to be launched may be committed, and was not handed on.
+		e.log.Warn("change was not committed, loading again", "inputs", len(group), "err", err)
+		e.metrics.reloads.Inc()
+		if err := e.reload(ctx, tx.launches); err != nil {
+			return err
+		}
+		if errors.Is(err, scheduler.ErrConflict) {
+			continue
+		}
+		if len(group) <= 1 {
+			e.refuse(group, err)
+			return nil
+		}
+		for _, in := range group { // one of them is poison: find out which
+			if err := e.round(ctx, []input{in}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// refuse answers an input that the store can not take at all, so that it does not block its neighbours.
+func (e *Engine) refuse(group []input, err error) {
+	e.log.Error("store refuses a change", "err", err)
+	for _, in := range group {
+		in.fail(err)
+	}
+}
+
+// apply commits a change, and asks again while nobody knows what became of it.
+func (e *Engine) apply(ctx context.Context, chg *scheduler.Change) error {
+	if chg.Empty() {
+		return nil
+	}
+	pause := newPause()
+	for {
+		err := e.store.Apply(ctx, chg)
+		if err == nil || ctx.Err() != nil || !errors.Is(err, scheduler.ErrUnavailable) {
+			return err
+		}
+		e.log.Warn("store is unavailable", "err", err)
+		if !sleep(ctx, pause.NextBackOff()) {
+			return err
+		}
+	}
+}
+
+func newPause() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = 20*time.Millisecond, 2*time.Second
+	b.Reset()
+	return b
+}
+
+// sleep waits and reports whether ctx goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// act does what the committed transaction asks for.
+func (e *Engine) act(tx *txn) {
+	for i := range tx.launches {
+		l := &tx.launches[i]
+		e.handed[l.launch.ID] = true
+		e.launchers[l.executor].launch(*l)
+	}
+	for _, k := range tx.kills {
+		e.launchers[k.executor].kill(k)
+	}
+	if tx.heads || tx.rules {
+		e.publish(tx.rules)
+	}
+	if tx.files && !e.isReady {
+		e.isReady = true
+		close(e.ready)
+	}
+	e.metrics.observe(tx)
+	for _, l := range tx.order {
+		e.watch.notify(l.Row.ID)
+	}
+	e.forget(tx)
+	e.core.settle(tx)
+	for _, answer := range tx.answers {
+		answer()
+	}
+}
+
+// forget drops the attempts that are over from the list of those that were handed on. Attempts end before the next one of their task begins,
+// so the one that ended is named by its row in the change.
+func (e *Engine) forget(tx *txn) {
+	for i := range tx.change.Attempts {
+		if a := &tx.change.Attempts[i]; a.State.Terminal() {
+			delete(e.handed, a.ID)
+		}
+	}
+}
+
+// load fills a new core from the store, and asks about the attempts that this process has not handed on.
+func (e *Engine) load(ctx context.Context, gen int64) error {
+	pause := newPause()
+	for {
+		snap, err := e.store.Load(ctx)
+		if err == nil {
+			return e.adopt(snap, gen)
+		}
+		if ctx.Err() != nil || !errors.Is(err, scheduler.ErrUnavailable) {
+			return fmt.Errorf("load the scheduler's state: %w", err)
+		}
+		e.log.Warn("store is unavailable", "err", err)
+		if !sleep(ctx, pause.NextBackOff()) {
+			return ctx.Err()
+		}
+	}
+}
+
+func (e *Engine) adopt(snap *scheduler.Snapshot, gen int64) error {
+	c := e.newCore(gen)
+	if err := c.restore(snap, time.Now().UTC()); err != nil {
+		return err
+	}
+	e.core = c
+	e.metrics.restored(c)
+	e.publish(true)
+	e.log.Info("state is loaded", "runs", len(c.runs), "attempts", len(c.attempts), "dags", len(c.heads))
+	for id, at := range c.attempts {
+		t := &at.run.Tasks[at.task]
+		if !e.handed[id] {
+			e.launchers[t.Executor].reconcile(id)
+			e.handed[id] = true
+		}
+		if t.Kill != "" {
+			e.launchers[t.Executor].kill(kill{t.Executor, id, at.run.Grace(at.task)})
+		}
+	}
+	return nil
+}
+
+func (e *Engine) newCore(gen int64) *core {
+	c := &core{
+		read: e.store, operators: e.opts.Operators, env: e.opts.Env, grace: e.opts.UnreachableGrace,
+		rng:   rand.New(rand.NewPCG(e.opts.Seed, uint64(gen))),
+		heads: map[string]*head{}, versions: map[string]*version{}, runs: map[string]*live{}, pools: map[string]*pool{},
+		attempts: map[string]ref{}, gen: gen,
+	}
+	for name, ex := range e.executors {
+		c.pools[name] = newPool(name, ex)
+	}
+	return c
+}
+
+// reload throws the memory away after a commit that failed. Launches of that transaction which are committed after all are handed on now: no
+// executor can know them.
+func (e *Engine) reload(ctx context.Context, launches []launch) error {
+	for i := range launches {
+		e.handed[launches[i].launch.ID] = true // adopt does not ask about them
+	}
+	if err := e.load(ctx, e.core.gen+1); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	for i := range launches {
+		l := &launches[i]
+		at, ok := e.core.attempts[l.launch.ID]
+		if ok && at.run.Tasks[at.task].State == scheduler.StateLaunching {
+			e.launchers[l.executor].launch(*l)
+		} else {
+			delete(e.handed, l.launch.ID)
+		}
+	}
+	return nil
+}

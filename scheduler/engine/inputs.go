@@ -1,0 +1,205 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"millrace/scheduler"
+	"millrace/scheduler/plan"
+	"millrace/scheduler/spec"
+	"millrace/trigger"
+)
+
+// answer is where a caller waits. It takes one value and never blocks the sender.
+type answer chan error
+
+// then sends err to a when the transaction is committed.
+func (c *core) then(a answer, err error) {
+	c.tx.answers = append(c.tx.answers, func() { a <- err })
+}
+
+// intake is what dispatch decided.
+type intake struct {
+	in   trigger.Intake
+	done answer
+}
+
+func (in *intake) decide(ctx context.Context, c *core) {
+	if in.in.Gen != c.gen {
+		c.then(in.done, trigger.ErrStale)
+		return
+	}
+	// What has to be read is read before anything is changed: a run that exists is left alone, also one that ended long ago.
+	var firings []*trigger.Firing
+	for i := range in.in.Firings {
+		f := &in.in.Firings[i]
+		known, err := c.known(ctx, f.RunID())
+		if err == nil && !known {
+			firings = append(firings, f)
+			_, err = c.lookup(ctx, f.Version)
+		}
+		if err != nil {
+			c.then(in.done, fmt.Errorf("%w: %w", unavailable(err, trigger.ErrStale), err))
+			return
+		}
+	}
+	chg := &c.tx.change
+	chg.Arrivals = append(chg.Arrivals, in.in.Arrivals...)
+	chg.Updates = append(chg.Updates, in.in.Updates...)
+	chg.Groups = append(chg.Groups, in.in.Groups...)
+	chg.Cursors = append(chg.Cursors, in.in.Cursors...)
+	chg.Ticks = append(chg.Ticks, in.in.Ticks...)
+	for _, f := range firings {
+		c.begin(f)
+	}
+	c.then(in.done, nil)
+}
+
+// unavailable turns an error of a read into the sentinel that the caller of Start knows.
+func unavailable(err, missing error) error {
+	if errors.Is(err, scheduler.ErrNotFound) {
+		return missing
+	}
+	return trigger.ErrUnavailable
+}
+
+// known reports whether the run exists, in memory or in the store.
+func (c *core) known(ctx context.Context, id string) (bool, error) {
+	if c.runs[id] != nil {
+		return true, nil
+	}
+	_, err := c.read.Run(ctx, id)
+	if errors.Is(err, scheduler.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// begin makes the run of a firing whose version is at hand, unless an earlier input of this transaction has made it.
+func (c *core) begin(f *trigger.Firing) *live {
+	if l := c.runs[f.RunID()]; l != nil {
+		return l
+	}
+	v := c.versions[f.Version]
+	v.refs++
+	params, err := spec.Params(v.dag.Params, f.Params)
+	if err != nil {
+		params = f.Params // spec refuses rules that can not fill the parameters; expressions on what is missing fail and say so
+		if len(params) == 0 {
+			params = json.RawMessage("{}")
+		}
+	}
+	r, d := plan.NewRun(v.dag, f, params, c.tx.now)
+	return c.add(r, &d)
+}
+
+// reports is news from an executor.
+type reports struct {
+	executor string
+	list     []scheduler.Report
+	done     answer
+}
+
+func (in *reports) decide(_ context.Context, c *core) {
+	for _, rep := range in.list {
+		at, ok := c.attempts[rep.Attempt]
+		if !ok {
+			// An attempt that is not the present one of any task. If it runs, it was fenced, or its run is over: its results do not count.
+			if rep.Outcome == scheduler.OutcomeRunning {
+				c.tx.kills = append(c.tx.kills, kill{in.executor, rep.Attempt, plan.DefaultGrace})
+			}
+			continue
+		}
+		c.step(at.run, plan.Report{Task: at.task, Report: rep})
+		c.observeStart(at)
+	}
+	c.then(in.done, nil)
+}
+
+// observeStart notes when the first task of a run started.
+func (c *core) observeStart(at ref) {
+	began := at.run.Tasks[at.task].StartedAt
+	if at.run.started || began.IsZero() {
+		return
+	}
+	at.run.started = true
+	s := start{dag: at.run.Row.DAG}
+	for i := range at.run.Batches {
+		if got := at.run.Batches[i].ReceivedMin; !got.IsZero() {
+			s.wait = max(s.wait, began.Sub(got))
+		}
+	}
+	c.tx.starts = append(c.tx.starts, s)
+}
+
+// manual is a person's request for a run.
+type manual struct {
+	dag, id string
+	params  []byte
+	run     scheduler.Run // the answer, if done yields nil
+	done    answer
+}
+
+func (in *manual) decide(ctx context.Context, c *core) {
+	h := c.heads[in.dag]
+	if h == nil || h.dag == nil {
+		c.then(in.done, fmt.Errorf("find dag %q: %w", in.dag, scheduler.ErrNotFound))
+		return
+	}
+	if h.row.Removed {
+		c.then(in.done, fmt.Errorf("trigger dag %q: its file is gone: %w", in.dag, scheduler.ErrNotFound))
+		return
+	}
+	if _, err := spec.Params(h.dag.Params, in.params); err != nil {
+		c.then(in.done, fmt.Errorf("%w: %w", scheduler.ErrInvalid, err))
+		return
+	}
+	f := trigger.Firing{
+		Kind: trigger.KindManual, DAG: in.dag, Key: in.id, Version: h.row.Version, At: c.tx.now, Params: in.params,
+	}
+	for _, r := range h.dag.On {
+		if r.Kind == trigger.KindManual {
+			f.Rule = r.ID
+			break
+		}
+	}
+	if c.runs[f.RunID()] == nil {
+		old, err := c.read.Run(ctx, f.RunID())
+		if err == nil {
+			c.tx.answers = append(c.tx.answers, func() { in.run = old.Run; in.done <- nil })
+			return
+		}
+		if !errors.Is(err, scheduler.ErrNotFound) {
+			c.then(in.done, err)
+			return
+		}
+	}
+	l := c.begin(&f)
+	c.tx.answers = append(c.tx.answers, func() { in.run = l.Row; in.done <- nil })
+}
+
+// cancel is a person's wish that a run ends.
+type cancel struct {
+	id   string
+	live bool          // the run was live; run is the answer
+	run  scheduler.Run //
+	done answer
+}
+
+func (in *cancel) decide(_ context.Context, c *core) {
+	l := c.runs[in.id]
+	if l == nil {
+		c.tx.answers = append(c.tx.answers, func() { in.live = false; in.done <- nil })
+		return
+	}
+	c.step(l, plan.Cancel{Reason: "cancelled by request"})
+	c.tx.answers = append(c.tx.answers, func() { in.live, in.run = true, l.Row; in.done <- nil })
+}
+
+func (in *intake) fail(err error)  { in.done <- err }
+func (in *reports) fail(err error) { in.done <- err }
+func (in *manual) fail(err error)  { in.done <- err }
+func (in *cancel) fail(err error)  { in.done <- err }
+func (in *dagSet) fail(err error)  { in.done <- err }

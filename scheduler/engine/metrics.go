@@ -1,0 +1,153 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"millrace/scheduler"
+)
+
+// metrics are those of the scheduler. Labels are DAGs, tasks and executors, which DAG files bound.
+type metrics struct {
+	runs        *prometheus.CounterVec
+	active      *prometheus.GaugeVec
+	duration    *prometheus.HistogramVec
+	delay       *prometheus.HistogramVec
+	lastSuccess *prometheus.GaugeVec
+
+	tasks        *prometheus.CounterVec
+	taskDuration *prometheus.HistogramVec
+	retries      *prometheus.CounterVec
+	running      *prometheus.GaugeVec
+
+	loop       prometheus.Histogram
+	group      prometheus.Histogram
+	beat       prometheus.Gauge
+	reloads    prometheus.Counter
+	parseFault *prometheus.GaugeVec
+	depth      *prometheus.GaugeVec
+	slots      *prometheus.GaugeVec
+
+	eventToRun *prometheus.HistogramVec
+}
+
+// fine are buckets from 1 ms to about 17 minutes.
+var fine = prometheus.ExponentialBuckets(0.001, 2, 21)
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: "millrace_" + name, Help: help}, labels)
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return f.NewGaugeVec(prometheus.GaugeOpts{Name: "millrace_" + name, Help: help}, labels)
+	}
+	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		return f.NewHistogramVec(prometheus.HistogramOpts{Name: "millrace_" + name, Help: help, Buckets: fine}, labels)
+	}
+	return &metrics{
+		runs:         counter("run_total", "Runs that ended, by state.", "dag", "state"),
+		active:       gauge("run_active", "Runs that have not ended.", "dag"),
+		duration:     histogram("run_duration_seconds", "From the start of a run's first task to its end.", "dag"),
+		delay:        histogram("run_schedule_delay_seconds", "From the creation of a run to the first launch.", "dag"),
+		lastSuccess:  gauge("run_last_success_timestamp_seconds", "When a run last succeeded.", "dag"),
+		tasks:        counter("task_total", "Tasks that ended, by state.", "dag", "task", "executor", "state"),
+		taskDuration: histogram("task_duration_seconds", "From exec to exit of an attempt.", "executor"),
+		retries:      counter("task_retries_total", "Attempts after the first of a task.", "dag", "task"),
+		running:      gauge("task_running", "Attempts that hold a slot.", "executor"),
+		loop:         histogram("scheduler_loop_duration_seconds", "One round: decide, commit, act.").WithLabelValues().(prometheus.Histogram),
+		group: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "millrace_scheduler_group_inputs", Help: "Inputs decided in one transaction.", Buckets: prometheus.ExponentialBuckets(1, 2, 11),
+		}),
+		beat:       gauge("scheduler_heartbeat_timestamp_seconds", "When the loop last went round.").WithLabelValues(),
+		reloads:    counter("scheduler_reloads_total", "Commits that failed, after which the state was loaded again.").WithLabelValues(),
+		parseFault: gauge("scheduler_dag_parse_errors", "1 while a DAG's file has a fault.", "dag"),
+		depth:      gauge("scheduler_queue_depth", "Tasks that wait for a slot.", "pool"),
+		slots:      gauge("executor_slots", "Slots of an executor.", "executor", "state"),
+		eventToRun: histogram("event_to_run_seconds", "From the receipt of a run's oldest event to the start of its first task.", "dag"),
+	}
+}
+
+// round notes one round of the loop.
+func (m *metrics) round(took time.Duration, inputs int, c *core) {
+	m.beat.SetToCurrentTime()
+	if inputs > 0 {
+		m.loop.Observe(took.Seconds())
+		m.group.Observe(float64(inputs))
+	}
+	for name, p := range c.pools {
+		used := float64(len(p.active))
+		m.running.WithLabelValues(name).Set(used)
+		m.slots.WithLabelValues(name, "used").Set(used)
+		m.slots.WithLabelValues(name, "free").Set(max(0, float64(p.executor.Slots())-used))
+		m.depth.WithLabelValues(name).Set(float64(p.depth))
+	}
+}
+
+// observe counts what a committed transaction did.
+func (m *metrics) observe(tx *txn) {
+	for _, s := range tx.starts {
+		if s.wait > 0 {
+			m.eventToRun.WithLabelValues(s.dag).Observe(s.wait.Seconds())
+		}
+	}
+	for _, l := range tx.order {
+		r, row := tx.rows[l], &l.Row
+		if r.fresh {
+			m.active.WithLabelValues(row.DAG).Inc()
+		}
+		if (r.fresh || r.run) && row.StartedAt.Equal(tx.now) {
+			m.delay.WithLabelValues(row.DAG).Observe(row.StartedAt.Sub(row.CreatedAt).Seconds())
+		}
+		for _, i := range r.order {
+			m.task(l, i)
+		}
+		if !row.State.Terminal() {
+			continue
+		}
+		m.active.WithLabelValues(row.DAG).Dec()
+		m.runs.WithLabelValues(row.DAG, string(row.State)).Inc()
+		if !row.StartedAt.IsZero() {
+			m.duration.WithLabelValues(row.DAG).Observe(row.EndedAt.Sub(row.StartedAt).Seconds())
+		}
+		if row.State == scheduler.StateSuccess {
+			m.lastSuccess.WithLabelValues(row.DAG).SetToCurrentTime()
+		}
+	}
+}
+
+// task counts a task that changed. A task that ended and started again within one transaction counts as started.
+func (m *metrics) task(l *live, i int) {
+	t := &l.Tasks[i]
+	switch {
+	case t.State.Terminal():
+		m.tasks.WithLabelValues(l.Row.DAG, t.Task, t.Executor, string(t.State)).Inc()
+		if !t.StartedAt.IsZero() && t.EndedAt.After(t.StartedAt) {
+			m.taskDuration.WithLabelValues(t.Executor).Observe(t.EndedAt.Sub(t.StartedAt).Seconds())
+		}
+	case t.State == scheduler.StateLaunching && t.Try > 1:
+		m.retries.WithLabelValues(l.Row.DAG, t.Task).Inc()
+	}
+}
+
+// heads shows which DAG files have faults.
+func (m *metrics) heads(heads []scheduler.DAGHead) {
+	m.parseFault.Reset()
+	for i := range heads {
+		fault := 0.0
+		if heads[i].Error != "" {
+			fault = 1
+		}
+		m.parseFault.WithLabelValues(heads[i].ID).Set(fault)
+	}
+}
+
+// restored sets the gauges after a load.
+func (m *metrics) restored(c *core) {
+	m.active.Reset()
+	for _, l := range c.runs {
+		m.active.WithLabelValues(l.Row.DAG).Inc()
+	}
+}
