@@ -228,3 +228,6 @@ func reason(code string, err error) string {
 	}
 	return text
 }
+
+// KeyReason is the reason for a batch whose key can not be computed.
+func KeyReason(err error) string { return reason(ReasonKeyError, err) }
