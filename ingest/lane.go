@@ -93,7 +93,8 @@ func (l Lane) Value(key string) string {
 }
 
 // EncodeLaneValue percent-encodes value to [A-Za-z0-9._-] plus '%', at most [MaxLaneValue] bytes (never within an escape); "" becomes
-// [LaneNull]. A leading '_' of a sender's value is escaped, so that no value can claim to be LaneNull or LaneOther.
+// [LaneNull]. A leading '_' of a sender's value is escaped, so that no value can claim to be LaneNull or LaneOther; so is the first '.' of "."
+// and "..", which mean something else in paths.
 func EncodeLaneValue(value string) string {
 	if value == "" {
 		return LaneNull
@@ -105,7 +106,7 @@ func EncodeLaneValue(value string) string {
 	out := make([]byte, 0, MaxLaneValue)
 	for i := 0; i < len(value); i++ {
 		c := value[i]
-		if laneChar(c) && !(i == 0 && c == '_') {
+		if laneChar(c) && !(i == 0 && (c == '_' || value == "." || value == "..")) {
 			out = append(out, c)
 		} else {
 			out = append(out, '%', hex[c>>4], hex[c&15])
@@ -121,9 +122,15 @@ func EncodeLaneValue(value string) string {
 	return string(out)
 }
 
-func laneChar(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
-}
+// laneChars are the characters that a lane value keeps as they are. A table, since every record's lane is checked.
+var laneChars = func() (t [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") {
+		t[c] = true
+	}
+	return t
+}()
+
+func laneChar(c byte) bool { return laneChars[c] }
 
 func laneSafe(s string) bool {
 	if s == "" || s == "." || s == ".." {

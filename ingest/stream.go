@@ -39,15 +39,17 @@ func (s Stream) Short() string {
 // ParseStream reads what String wrote.
 func ParseStream(text string) (Stream, error) {
 	parts := strings.Split(text, "/")
-	if len(parts) != 3 || parts[0] == "" || parts[1] == "" {
+	if len(parts) != 3 || !streamSafe(parts[0]) || !streamSafe(parts[1]) {
 		return Stream{}, fmt.Errorf("parse stream %q: want <log>/<incarnation>/<partition>", text)
 	}
 	p, err := strconv.Atoi(parts[2])
-	if err != nil || p < 0 {
+	if err != nil || p < 0 || strconv.Itoa(p) != parts[2] { // one stream, one name: it is a part of object keys
 		return Stream{}, fmt.Errorf("parse stream %q: partition is not a number", text)
 	}
 	return Stream{Log: parts[0], Incarnation: parts[1], Partition: p}, nil
 }
+
+func streamSafe(s string) bool { return laneSafe(s) && !strings.Contains(s, "%") }
 
 // MarshalText makes a Stream a JSON string.
 func (s Stream) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
