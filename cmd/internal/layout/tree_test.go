@@ -93,10 +93,13 @@ func (s *source) check(out *[]offence, pos token.Pos, rule, msg string) {
 	*out = append(*out, offence{at: p.String(), rule: rule, msg: msg})
 }
 
-func (s *source) imports(yield func(spec *ast.ImportSpec, path string) bool) {
-	for _, spec := range s.file.Imports {
-		if !yield(spec, strings.Trim(spec.Path.Value, `"`)) {
-			return
+// functions returns the names of the file's functions.
+func (s *source) functions() []string {
+	var out []string
+	for _, decl := range s.file.Decls {
+		if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv == nil {
+			out = append(out, fn.Name.Name)
 		}
 	}
+	return out
 }

@@ -1,0 +1,130 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"millrace/batcher/dedupe"
+	"millrace/batcher/encode"
+	"millrace/configs"
+	"millrace/scheduler"
+	"millrace/scheduler/api"
+)
+
+// buildConsole adds page, API, metrics and health, as far as this process has what they show.
+func (a *app) buildConsole(_ context.Context) error {
+	c := a.cfg.Console
+	if err := api.CheckListen(c.Listen, false, c.Insecure); err != nil {
+		return fmt.Errorf("%w: %w", configs.ErrInvalid, err)
+	}
+	token, err := api.LoadToken(a.cfg.Data("."))
+	if err != nil {
+		return err
+	}
+	sources, err := a.cfg.SourceList(a.cfg.Dir())
+	if err != nil {
+		return err
+	}
+	deps := api.Deps{
+		Codec: codec{}, Sources: sources,
+		Config: func() any { return a.cfg.Values() }, CompileDAGs: compilePointers, Ready: a.ready, Metrics: a.metrics,
+	}
+	if a.objects != nil {
+		deps.Catalogue, deps.Objects = a.catalogue, a.objects
+	}
+	if a.wal != nil {
+		deps.Pressure = a.wal
+	}
+	if a.worker != nil {
+		deps.Finder = a.worker
+	}
+	if a.objects != nil && a.wal != nil {
+		deps.Verify = func(ctx context.Context) (any, error) { return verifyAll(ctx, a.objects, a.wal) }
+	}
+	if s := a.schedule; s != nil {
+		deps.Store, deps.Control, deps.Executors = s.store, s.engine, s.executors
+	}
+	srv, err := api.New(deps, api.Options{
+		Token: token, BasePath: c.BasePath, Hosts: c.Hosts, Version: api.Version(BuildVersion()), Logger: a.log, Registerer: a.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	ln, err := listen(c.Listen, "console.listen")
+	if err != nil {
+		return err
+	}
+	a.console = "http://" + ln.Addr().String()
+	if a.opts.Dev {
+		a.console = srv.LoginURL(a.console)
+	}
+	a.back("console", func(ctx context.Context) error { return srv.Run(ctx, ln) })
+	return nil
+}
+
+// ready says why the process is not ready. A store or bus that is away is no reason: the log has room, or says that it has not.
+func (a *app) ready() error {
+	var errs []error
+	if a.gateway != nil {
+		errs = append(errs, a.gateway.Ready())
+	}
+	if a.schedule != nil {
+		select {
+		case <-a.schedule.engine.Ready():
+		default:
+			errs = append(errs, errors.New("the scheduler is starting"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func compilePointers(file string, src []byte) ([]*scheduler.DAG, error) {
+	dags, err := CompileDAGs(file, src)
+	out := make([]*scheduler.DAG, len(dags))
+	for i := range dags {
+		out[i] = &dags[i]
+	}
+	return out, err
+}
+
+// codec reads for the console what the batcher wrote.
+type codec struct{}
+
+// Rows implements api.Codec.
+func (codec) Rows(name string, body []byte) (io.ReadCloser, error) {
+	return encode.NewReader(name, body)
+}
+
+// IDs implements api.Codec.
+func (codec) IDs(body []byte, row func(api.SidecarRow) bool) error {
+	ids, err := dedupe.UnmarshalIDs(bytes.Clone(body))
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if !row(api.SidecarRow{ID: id.Hash, ReceivedAt: id.Received, Offset: id.Offset}) {
+			break
+		}
+	}
+	return nil
+}
+
+// greet tells the person who started the process where things are.
+func (a *app) greet() {
+	w := a.opts.Notices
+	_, _ = fmt.Fprintf(w, "millrace %s: data in %s", version, a.cfg.Data("."))
+	if a.cfg.File != "" {
+		_, _ = fmt.Fprintf(w, ", configuration from %s", a.cfg.File)
+	}
+	_, _ = fmt.Fprintln(w)
+	if a.gateway != nil {
+		_, _ = fmt.Fprintf(w, "  events   http://%s\n", a.cfg.Ingest.Listen)
+	}
+	_, _ = fmt.Fprintf(w, "  console  %s\n", a.console)
+	if a.opts.Dev {
+		_, _ = fmt.Fprintf(w, "  try      curl http://%s/v1/track -u dev: -d '{\"userId\": \"u1\", \"event\": \"Hello\"}'\n", a.cfg.Ingest.Listen)
+	}
+}

@@ -1,0 +1,80 @@
+package app
+
+import (
+	"context"
+	"fmt"
+
+	"millrace/batcher"
+	"millrace/configs"
+	"millrace/scheduler"
+	"millrace/scheduler/engine"
+	"millrace/scheduler/localexec"
+	"millrace/scheduler/spec"
+	"millrace/scheduler/sqlstore"
+	"millrace/trigger/dispatch"
+)
+
+// scheduling is the schedule role of this process.
+type scheduling struct {
+	store     *sqlstore.Store
+	executors map[string]scheduler.Executor
+	engine    *engine.Engine
+	dispatch  *dispatch.Dispatcher
+}
+
+// buildSchedule adds dispatch, engine and executor.
+func (a *app) buildSchedule(ctx context.Context) error {
+	store, err := sqlstore.Open(ctx, a.cfg.Data("state.db"), sqlstore.Options{Registerer: a.metrics})
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	a.onClose(store.Close)
+	local, err := localexec.New(a.cfg.Data("tasks"), localexec.Options{
+		Slots: a.cfg.Executors.Local.Slots, MaxLog: int64(a.cfg.Executors.Local.MaxLog), RunnerArgv: a.opts.Runner,
+		Logger: a.log, Registerer: a.metrics,
+	})
+	if err != nil {
+		return fmt.Errorf("open local executor: %w", err)
+	}
+	s := &scheduling{store: store, executors: map[string]scheduler.Executor{"local": local}}
+	s.engine, err = engine.New(store, s.executors, engine.Options{Logger: a.log, Registerer: a.metrics})
+	if err != nil {
+		return err
+	}
+	s.dispatch = dispatch.New(a.catalogue, store, s.engine, s.engine, dispatch.Options{Bus: a.bus, Log: a.log, Registerer: a.metrics})
+	a.schedule = s
+	a.back("engine", s.engine.Run)
+	a.back("dispatch", func(ctx context.Context) error {
+		select { // a ledger that is new starts with the rules that the files have
+		case <-s.engine.Ready():
+			return s.dispatch.Run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	a.back("dags", a.followDAGs)
+	return nil
+}
+
+// followDAGs keeps the engine's DAGs as the files are.
+func (a *app) followDAGs(ctx context.Context) error {
+	dir := spec.DirOptions{Logger: a.log}
+	if a.opts.Demo {
+		dir.Builtin = map[string][]byte{"demo.yaml": configs.DemoDAG}
+	}
+	path := ""
+	if a.cfg.DAGs != "" {
+		path = a.cfg.Path(a.cfg.DAGs)
+	}
+	return spec.NewDir(path, dir).Run(ctx, a.schedule.engine.SetDAGs)
+}
+
+// announcers tells several of a batch.
+type announcers []batcher.Announcer
+
+// Announce implements batcher.Announcer.
+func (as announcers) Announce(ctx context.Context, b batcher.Batch) {
+	for _, a := range as {
+		a.Announce(ctx, b)
+	}
+}

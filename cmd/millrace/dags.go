@@ -1,0 +1,211 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"millrace/cmd/internal/app"
+	"millrace/scheduler"
+)
+
+func newDAGs(g *global) *cobra.Command {
+	return group("dags", "Look at DAGs, check their files, start runs", newDAGsLs(g), newDAGsShow(g), newDAGsValidate(g), newDAGsTrigger(g))
+}
+
+var dagColumns = []column[scheduler.DAGHead]{
+	{"DAG", func(d scheduler.DAGHead) string { return d.ID }},
+	{"VERSION", func(d scheduler.DAGHead) string { return d.Version }},
+	{"FILE", func(d scheduler.DAGHead) string { return cmp.Or(d.File, "(built in)") }},
+	{"STATE", func(d scheduler.DAGHead) string {
+		switch {
+		case d.Removed:
+			return "removed"
+		case d.Error != "" && d.Version != "":
+			return "broken file, last good version in force"
+		case d.Error != "":
+			return "broken file"
+		case d.Paused:
+			return "paused"
+		}
+		return "active"
+	}},
+	{"UPDATED", func(d scheduler.DAGHead) string { return clock(d.UpdatedAt) }},
+}
+
+func newDAGsLs(g *global) *cobra.Command {
+	c := &cobra.Command{
+		Use: "ls", Aliases: []string{"list"}, Short: "List DAGs", Args: exactArgs(0),
+		RunE: func(c *cobra.Command, _ []string) error {
+			api, err := g.client()
+			if err != nil {
+				return err
+			}
+			rows, err := list[scheduler.DAGHead](c.Context(), api, "/dags", url.Values{}, 10_000)
+			if err != nil {
+				return err
+			}
+			return printRows(g, rows, func(d scheduler.DAGHead) string { return d.ID }, dagColumns)
+		},
+	}
+	g.serverFlags(c)
+	g.outputFlags(c)
+	return c
+}
+
+// dagDetail is the API's answer for one DAG.
+type dagDetail struct {
+	scheduler.DAGHead
+	Spec *scheduler.DAG `json:"spec"`
+}
+
+func newDAGsShow(g *global) *cobra.Command {
+	c := &cobra.Command{
+		Use: "show DAG", Short: "Show one DAG: its rules, its tasks, what is wrong with its file", Args: exactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			api, err := g.client()
+			if err != nil {
+				return err
+			}
+			var d answer[dagDetail]
+			if err := api.get(c.Context(), "/dags/"+url.PathEscape(args[0]), nil, &d); err != nil {
+				return err
+			}
+			return printOne(g, d, d.v.ID, func(w io.Writer) error { return dagTable(w, d.v) })
+		},
+	}
+	g.serverFlags(c)
+	g.outputFlags(c)
+	return c
+}
+
+func dagTable(w io.Writer, d dagDetail) error {
+	_, _ = fmt.Fprintf(w, "dag\t%s\nversion\t%s\nfile\t%s\n", d.ID, d.Version, d.File)
+	if d.Error != "" {
+		_, _ = fmt.Fprintf(w, "error\t%s\n", strings.ReplaceAll(d.Error, "\n", "\n\t"))
+	}
+	if d.Spec == nil {
+		return nil
+	}
+	_, _ = fmt.Fprint(w, "\nRULE\tKIND\tON\tIF\n")
+	for _, r := range d.Spec.On {
+		on := r.Source
+		if r.Cron != "" {
+			on = r.Cron + " " + r.Timezone
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.ID, r.Kind, on, r.If)
+	}
+	_, _ = fmt.Fprint(w, "\nTASK\tNEEDS\tRUN\n")
+	for _, t := range d.Spec.Tasks {
+		what := t.Shell
+		if what == "" {
+			what = strings.Join(t.Run, " ")
+		}
+		if first, _, more := strings.Cut(strings.TrimSpace(what), "\n"); more {
+			what = first + " …"
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", t.ID, strings.Join(t.Needs, ", "), what)
+	}
+	return nil
+}
+
+func newDAGsValidate(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use: "validate FILE...", Short: "Check DAG files, without a server", Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			failed := false
+			for _, file := range args {
+				src, err := os.ReadFile(file)
+				if err != nil {
+					return err
+				}
+				dags, err := app.CompileDAGs(file, src)
+				if err != nil {
+					failed = true
+					_, _ = fmt.Fprintln(g.err, err)
+					continue
+				}
+				for _, d := range dags {
+					_, _ = fmt.Fprintf(g.out, "ok: %s: %s, %d rules, %d tasks\n", file, d.ID, len(d.On), len(d.Tasks))
+				}
+			}
+			if failed {
+				return &codeError{exitFailed, silent}
+			}
+			return nil
+		},
+	}
+}
+
+func newDAGsTrigger(g *global) *cobra.Command {
+	var params []string
+	var id string
+	var wait bool
+	c := &cobra.Command{
+		Use: "trigger DAG", Short: "Start a run by hand", Args: exactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			api, err := g.client()
+			if err != nil {
+				return err
+			}
+			body := map[string]any{"id": id, "params": paramValues(params)}
+			var r answer[scheduler.Run]
+			if err := api.call(c.Context(), http.MethodPost, "/dags/"+url.PathEscape(args[0])+"/runs", nil, body, &r); err != nil {
+				return err
+			}
+			if wait {
+				return waitRun(c, g, api, r.v.ID)
+			}
+			return printOne(g, r, r.v.ID, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "run %s is %s\nlogs: millrace runs logs -f %s\n", r.v.ID, r.v.State, r.v.ID)
+				return err
+			})
+		},
+	}
+	c.Flags().StringArrayVar(&params, "param", nil, "a parameter, NAME=VALUE; the value is JSON, or else text")
+	c.Flags().StringVar(&id, "id", "", "a name for the request: repeated with it, the same run is returned")
+	c.Flags().BoolVar(&wait, "wait", false, "wait for the end; exit code 1 if the run does not succeed")
+	g.serverFlags(c)
+	g.outputFlags(c)
+	return c
+}
+
+func paramValues(params []string) map[string]any {
+	out := map[string]any{}
+	for _, p := range params {
+		name, text, _ := strings.Cut(p, "=")
+		var v any
+		if json.Unmarshal([]byte(text), &v) != nil {
+			v = text
+		}
+		out[name] = v
+	}
+	return out
+}
+
+func waitRun(c *cobra.Command, g *global, api *client, id string) error {
+	var d answer[scheduler.RunDetail]
+	err := every(c.Context(), 200*time.Millisecond, func() (bool, error) {
+		err := api.get(c.Context(), "/runs/"+id, nil, &d)
+		return d.v.Run.State.Terminal(), err
+	})
+	if err != nil {
+		return err
+	}
+	if err := printOne(g, d, id, func(w io.Writer) error { return runTable(w, d.v) }); err != nil {
+		return err
+	}
+	if state := d.v.Run.State; state != scheduler.StateSuccess {
+		return &codeError{exitFailed, errors.New("run " + id + " ended as " + string(state))}
+	}
+	return nil
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binary builds millrace once for all tests that run it as people do: as a process.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "millrace-test-bin-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "millrace")
+	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := binary(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+// server is a millrace process with its directory.
+type server struct {
+	t       *testing.T
+	dir     string // data directory
+	ingest  string
+	console string
+	args    []string
+	env     []string
+	cmd     *exec.Cmd
+	stderr  *lockedBuffer
+	exited  chan error
+}
+
+// newServer prepares a server; args come after the command line that all have.
+func newServer(t *testing.T, command string, args ...string) *server {
+	t.Helper()
+	s := &server{t: t, dir: filepath.Join(t.TempDir(), "data"), ingest: freeAddr(t), console: freeAddr(t)}
+	s.args = append([]string{command, "--data-dir", s.dir}, args...)
+	if command == "dev" {
+		s.args = append(s.args, "--listen", s.ingest, "--console", s.console)
+	} else {
+		s.env = append(s.env, "MILLRACE_INGEST__LISTEN="+s.ingest, "MILLRACE_CONSOLE__LISTEN="+s.console)
+	}
+	t.Cleanup(func() {
+		s.stop()
+		s.endRunner()
+	})
+	return s
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// start starts the process and waits until it takes events; wrap, if any, is a command that starts it.
+func (s *server) start(wrap ...string) {
+	s.t.Helper()
+	s.launch(wrap...)
+	s.ready()
+}
+
+func (s *server) launch(wrap ...string) {
+	s.t.Helper()
+	bin, err := binary()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	argv := append(append(append([]string{}, wrap...), bin), s.args...)
+	s.cmd = exec.Command(argv[0], argv[1:]...)
+	s.cmd.Env = append(os.Environ(), s.env...)
+	s.stderr = &lockedBuffer{}
+	s.cmd.Stderr = s.stderr
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.exited = make(chan error, 1)
+	go func(cmd *exec.Cmd, exited chan error) { exited <- cmd.Wait() }(s.cmd, s.exited) // ends with the process
+}
+
+func (s *server) ready() {
+	s.t.Helper()
+	s.waitFor(30*time.Second, "ready", func() bool {
+		resp, err := http.Get("http://" + s.ingest + "/readyz")
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+// waitFor polls a process from outside: there is nothing else to wait on.
+func (s *server) waitFor(limit time.Duration, what string, ok func() bool) {
+	s.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(limit); ; <-tick.C {
+		if ok() {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("not %s after %v; the server said:\n%s", what, limit, s.stderr)
+		}
+	}
+}
+
+// kill ends the process as a power switch would, but for the disk.
+func (s *server) kill() {
+	s.t.Helper()
+	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+	<-s.exited
+	s.cmd = nil
+}
+
+// stop drains the process and returns its exit code.
+func (s *server) stop() int {
+	if s.cmd == nil {
+		return 0
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.exited:
+	case <-time.After(40 * time.Second):
+		s.t.Errorf("did not end 40 s after SIGTERM:\n%s", s.stderr)
+		_ = s.cmd.Process.Kill()
+		<-s.exited
+	}
+	code := s.cmd.ProcessState.ExitCode()
+	s.cmd = nil
+	return code
+}
+
+// endRunner ends the supervisor of tasks, which outlives the server on purpose.
+func (s *server) endRunner() {
+	pids, _ := filepath.Glob("/proc/[0-9]*")
+	for _, p := range pids {
+		cmdline, err := os.ReadFile(filepath.Join(p, "cmdline"))
+		if err != nil || !bytes.Contains(cmdline, []byte("runner\x00")) || !bytes.Contains(cmdline, []byte(s.dir)) {
+			continue
+		}
+		var pid int
+		if _, err := fmt.Sscanf(filepath.Base(p), "%d", &pid); err == nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// track posts one event and returns the answer's status and receipt.
+func (s *server) track(id string) (int, string, error) {
+	body := fmt.Sprintf(`{"userId":"u","event":"Tested","messageId":%q}`, id)
+	req, err := http.NewRequest(http.MethodPost, "http://"+s.ingest+"/v1/track", strings.NewReader(body))
+	if err != nil {
+		return 0, "", err
+	}
+	req.SetBasicAuth("dev", "")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	return resp.StatusCode, resp.Header.Get("X-Millrace-Receipt"), err
+}
+
+// cli runs a client command in this process against the server.
+func (s *server) cli(args ...string) (string, int) {
+	s.t.Helper()
+	var out, errs bytes.Buffer
+	args = append(args, "--data-dir", s.dir)
+	if args[0] != "log" && args[0] != "config" && !contains(args, "--offline") {
+		args = append(args, "--server", "http://"+s.console)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	code := run(ctx, args, streams{in: strings.NewReader(""), out: &out, err: &errs})
+	if errs.Len() > 0 {
+		s.t.Logf("millrace %s: exit %d: %s", strings.Join(args, " "), code, errs.String())
+	}
+	return out.String(), code
+}
+
+// cliJSON decodes the -o json output of a client command.
+func (s *server) cliJSON(out any, args ...string) {
+	s.t.Helper()
+	text, code := s.cli(append(args, "-o", "json")...)
+	if code != exitOK {
+		s.t.Fatalf("millrace %s: exit %d", strings.Join(args, " "), code)
+	}
+	if err := json.Unmarshal([]byte(text), out); err != nil {
+		s.t.Fatalf("millrace %s: %v in %s", strings.Join(args, " "), err, text)
+	}
+}
+
+func contains(list []string, word string) bool {
+	for _, w := range list {
+		if w == word {
+			return true
+		}
+	}
+	return false
+}
+
+// lockedBuffer takes a process's output.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// repoRoot is the root of the source tree.
+func repoRoot(t *testing.T) string {
+	t.Helper()
+	_, file, _, ok := runtime.Caller(0)
+	if !ok {
+		t.Fatal("no caller")
+	}
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}

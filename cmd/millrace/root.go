@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"millrace/configs"
+)
+
+// Exit codes; docs/cli.md lists them.
+const (
+	exitOK          = 0
+	exitFailed      = 1 // the thing asked for failed: verify found faults, a run did not succeed
+	exitUsage       = 2
+	exitConfig      = 3
+	exitNotFound    = 4
+	exitAuth        = 5
+	exitUnreachable = 6
+	exitConflict    = 7
+	exitInterrupted = 130
+)
+
+// codeError is an error that ends the process with a code of its own.
+type codeError struct {
+	code int
+	err  error
+}
+
+func (e *codeError) Error() string { return e.err.Error() }
+func (e *codeError) Unwrap() error { return e.err }
+
+// silent is a failure whose explanation has been printed already.
+var silent = errors.New("")
+
+// streams are the process's own; tests give buffers.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// global are the flags that every command has.
+type global struct {
+	streams
+	config  string
+	dataDir string
+	server  string
+	token   string
+	output  string
+	noHead  bool
+}
+
+// run executes one command line and returns the exit code.
+func run(ctx context.Context, args []string, s streams) int {
+	cmd := newRoot(s)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return exitInterrupted
+	}
+	if !errors.Is(err, silent) {
+		_, _ = fmt.Fprintln(s.err, "millrace:", err)
+	}
+	if code := (*codeError)(nil); errors.As(err, &code) {
+		return code.code
+	}
+	if errors.Is(err, configs.ErrInvalid) {
+		return exitConfig
+	}
+	return exitFailed
+}
+
+func newRoot(s streams) *cobra.Command {
+	g := &global{streams: s}
+	root := &cobra.Command{
+		Use:   "millrace",
+		Short: "Events in over HTTP, durable, micro-batched, announced; a DAG run on every batch",
+		Long: `millrace accepts events over HTTP, makes them durable before it answers, cuts them into micro-batches, announces every batch and runs the
+DAGs that subscribed to it.
+
+  millrace dev          everything in one process below ./.millrace, with a demo DAG
+  millrace serve        the same from a configuration file, all roles or some
+
+Exit codes: 0 ok, 1 the thing asked for failed, 2 usage, 3 configuration invalid, 4 not found, 5 not authorised,
+6 server unreachable, 7 conflict, 130 interrupted.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &codeError{exitUsage, fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
+	})
+	f := root.PersistentFlags()
+	f.StringVar(&g.config, "config", "", "configuration file (default $MILLRACE_CONFIG, ./millrace.yaml, /etc/millrace/millrace.yaml)")
+	f.StringVar(&g.dataDir, "data-dir", "", "directory for everything that is kept (default ./.millrace)")
+	for _, add := range []func(*global) *cobra.Command{
+		newDev, newServe, newBatches, newWhere, newLog, newDAGs, newRuns, newVerify, newBench, newConfig, newVersion, newRunner,
+	} {
+		root.AddCommand(add(g))
+	}
+	return root
+}
+
+// exactArgs is cobra.ExactArgs with our exit code.
+func exactArgs(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := cobra.ExactArgs(n)(c, args); err != nil {
+			return &codeError{exitUsage, fmt.Errorf("%w\nUsage: %s", err, c.UseLine())}
+		}
+		return nil
+	}
+}
+
+// group is a command that only has others below it.
+func group(use, short string, subs ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return &codeError{exitUsage, fmt.Errorf("unknown command %q for %q\nSee '%s --help'", args[0], c.CommandPath(), c.CommandPath())}
+		}
+		return nil
+	}, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c.AddCommand(subs...)
+	return c
+}
+
+// load reads the configuration over base, with --data-dir on top.
+func (g *global) load(base configs.Config) (*configs.Loaded, error) {
+	l, err := configs.Load(base, configs.Find(g.config), os.Environ())
+	if err != nil {
+		return nil, err
+	}
+	if g.dataDir != "" {
+		l.DataDir = g.dataDir
+		l.Origin["data_dir"] = "flag --data-dir"
+		if l.File != "" { // the flag is the person's, so it is relative to where the person stands
+			if wd, err := os.Getwd(); err == nil {
+				l.DataDir = absolute(wd, g.dataDir)
+			}
+		}
+	}
+	return l, nil
+}

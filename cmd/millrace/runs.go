@@ -1,0 +1,177 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"millrace/scheduler"
+)
+
+func newRuns(g *global) *cobra.Command {
+	return group("runs", "Look at runs, read their logs, cancel them", newRunsLs(g), newRunsShow(g), newRunsLogs(g), newRunsCancel(g))
+}
+
+var runColumns = []column[scheduler.Run]{
+	{"RUN", func(r scheduler.Run) string { return r.ID }},
+	{"DAG", func(r scheduler.Run) string { return r.DAG }},
+	{"STATE", func(r scheduler.Run) string { return string(r.State) }},
+	{"TRIGGER", func(r scheduler.Run) string { return string(r.Trigger.Kind) + " " + r.Trigger.Rule }},
+	{"BATCHES", func(r scheduler.Run) string { return strconv.Itoa(len(r.Batches)) }},
+	{"EVENTS", func(r scheduler.Run) string { return strconv.FormatInt(r.Events, 10) }},
+	{"CREATED", func(r scheduler.Run) string { return clock(r.CreatedAt) }},
+	{"TOOK", func(r scheduler.Run) string { return took(r.StartedAt, r.EndedAt) }},
+}
+
+func newRunsLs(g *global) *cobra.Command {
+	var dag, state, batch string
+	var limit int
+	c := &cobra.Command{
+		Use: "ls", Aliases: []string{"list"}, Short: "List runs, newest first", Args: exactArgs(0),
+		RunE: func(c *cobra.Command, _ []string) error {
+			api, err := g.client()
+			if err != nil {
+				return err
+			}
+			query := url.Values{}
+			setIf(query, "dag", dag)
+			setIf(query, "state", state)
+			setIf(query, "batch", batch)
+			rows, err := list[scheduler.Run](c.Context(), api, "/runs", query, limit)
+			if err != nil {
+				return err
+			}
+			return printRows(g, rows, func(r scheduler.Run) string { return r.ID }, runColumns)
+		},
+	}
+	c.Flags().StringVar(&dag, "dag", "", "only runs of this DAG")
+	c.Flags().StringVar(&state, "state", "", "only runs in this state")
+	c.Flags().StringVar(&batch, "batch", "", "only runs that were given this batch")
+	c.Flags().IntVar(&limit, "limit", 50, "at most so many")
+	g.serverFlags(c)
+	g.outputFlags(c)
+	return c
+}
+
+func newRunsShow(g *global) *cobra.Command {
+	c := &cobra.Command{
+		Use: "show RUN", Short: "Show one run with its tasks", Args: exactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			api, err := g.client()
+			if err != nil {
+				return err
+			}
+			var d answer[scheduler.RunDetail]
+			if err := api.get(c.Context(), "/runs/"+url.PathEscape(args[0]), nil, &d); err != nil {
+				return err
+			}
+			return printOne(g, d, d.v.Run.ID, func(w io.Writer) error { return runTable(w, d.v) })
+		},
+	}
+	g.serverFlags(c)
+	g.outputFlags(c)
+	return c
+}
+
+func runTable(w io.Writer, d scheduler.RunDetail) error {
+	r := d.Run
+	for _, line := range [][2]string{
+		{"run", r.ID}, {"dag", r.DAG + " at " + r.Version}, {"state", string(r.State)}, {"reason", r.Reason},
+		{"trigger", string(r.Trigger.Kind) + " " + r.Trigger.Rule + " " + r.Trigger.Key},
+		{"inputs", fmt.Sprintf("%d batches, %d events, %s", len(r.Batches), r.Events, bytesText(r.Bytes))},
+		{"params", string(r.Params)}, {"created", clock(r.CreatedAt)}, {"took", took(r.StartedAt, r.EndedAt)},
+	} {
+		if line[1] != "" {
+			_, _ = fmt.Fprintf(w, "%s\t%s\n", line[0], line[1])
+		}
+	}
+	_, _ = fmt.Fprint(w, "\nTASK\tSTATE\tTRIES\tEXIT\tSTARTED\tTOOK\tREASON\n")
+	for _, t := range d.Tasks {
+		exit := "-"
+		if !t.EndedAt.IsZero() && t.Try > 0 {
+			exit = strconv.Itoa(t.Exit)
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", t.Task, t.State, t.Try, exit, clock(t.StartedAt), took(t.StartedAt, t.EndedAt), t.Reason)
+	}
+	_, err := fmt.Fprintf(w, "\nlogs:\tmillrace runs logs %s\n", r.ID)
+	return err
+}
+
+func newRunsLogs(g *global) *cobra.Command {
+	var task string
+	var try, index int
+	var follow bool
+	c := &cobra.Command{
+		Use: "logs RUN", Short: "Print the output of a run's tasks", Args: exactArgs(1),
+		Long: `Print the output of a run's tasks, all of them one after the other or one by --task.
+
+With -f the output is followed until the run ends; the exit code is then 1 if the run did not succeed.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			api, err := g.client()
+			if err != nil {
+				return err
+			}
+			query := url.Values{}
+			setIf(query, "task", task)
+			if try > 0 {
+				query.Set("try", strconv.Itoa(try))
+			}
+			if index >= 0 {
+				query.Set("map_index", strconv.Itoa(index))
+			}
+			if follow {
+				query.Set("follow", "1")
+			}
+			path := "/runs/" + url.PathEscape(args[0])
+			if err := api.stream(c.Context(), path+"/logs", query, g.out); err != nil || !follow || c.Context().Err() != nil {
+				return err
+			}
+			return runVerdict(c, api, path)
+		},
+	}
+	c.Flags().StringVar(&task, "task", "", "only this task")
+	c.Flags().IntVar(&try, "try", 0, "this attempt (default: the newest)")
+	c.Flags().IntVar(&index, "map-index", scheduler.NoMap, "this element of a mapped task")
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the run ends")
+	g.serverFlags(c)
+	return c
+}
+
+func runVerdict(c *cobra.Command, api *client, path string) error {
+	var d scheduler.RunDetail
+	if err := api.get(c.Context(), path, nil, &d); err != nil {
+		return err
+	}
+	if d.Run.State.Terminal() && d.Run.State != scheduler.StateSuccess {
+		return &codeError{exitFailed, errors.New("run " + d.Run.ID + " ended as " + string(d.Run.State))}
+	}
+	return nil
+}
+
+func newRunsCancel(g *global) *cobra.Command {
+	c := &cobra.Command{
+		Use: "cancel RUN", Short: "End a run: start nothing more of it and kill what runs", Args: exactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			api, err := g.client()
+			if err != nil {
+				return err
+			}
+			var r answer[scheduler.Run]
+			if err := api.call(c.Context(), http.MethodPost, "/runs/"+url.PathEscape(args[0])+"/cancel", nil, nil, &r); err != nil {
+				return err
+			}
+			return printOne(g, r, r.v.ID, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "run %s is %s\n", r.v.ID, r.v.State)
+				return err
+			})
+		},
+	}
+	g.serverFlags(c)
+	g.outputFlags(c)
+	return c
+}
