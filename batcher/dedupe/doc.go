@@ -6,7 +6,7 @@
 //
 // # Shape
 //
-//	heads (one u32 per bucket)        records (32 bytes each, in slabs of 2,048, oldest slab first)
+//	heads (8 bytes per bucket)        records (32 bytes each, in slabs of 2,048, oldest slab first)
 //	┌───┐                             ┌──────┬──────┬──────┬──────┬─────
 //	│ ●─┼───────────────────────────────────────────▶ rec ─┐
 //	│   │                             │      │      │      ││

@@ -18,9 +18,9 @@ func (x *Index) Forget(n int) {
 		// The newest record of a bucket is its head, whatever was split since; what it links to is the newest one before it.
 		pos := x.first + uint32(last)<<slabBits + uint32(s.n)
 		r := &s.recs[s.n]
-		head := x.headOf(x.bucket(&r.id))
-		if *head = r.next; r.next == pos {
-			*head = x.first - 1
+		h := x.headOf(x.bucket(x.hash(&r.id)))
+		if h.pos = r.next; r.next == pos {
+			*h = head{pos: x.first - 1}
 		}
 	}
 }

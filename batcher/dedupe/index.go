@@ -25,7 +25,7 @@ const (
 
 	recordBytes = 32
 	slabBytes   = slabLen*recordBytes + 64
-	segBytes    = segLen * 4
+	segBytes    = segLen * 8
 )
 
 // MinBytes is the least memory bound of an index.
@@ -39,6 +39,13 @@ type record struct {
 	atLow  uint32
 	atHigh int16
 	stream uint16
+}
+
+// head is a bucket: the position of its newest record, and one bit (by hash) for each record in it. The bits let most searches for an unknown
+// id end without a look at a record, which is a miss of the cache each. Bits of records that are gone stay until the bucket is empty or split.
+type head struct {
+	pos  uint32
+	bits uint32
 }
 
 // slab is a run of records in the order of Keep.
@@ -61,16 +68,16 @@ type Index struct {
 	spare *slab   // the last one evicted, to be used again
 	live  int     // records in slabs
 
-	heads   [][]uint32 // segments
-	buckets int        // in use; at most 2*half
-	half    int        // buckets at the start of this doubling, a power of two
+	heads   [][]head // segments
+	buckets int      // in use; at most 2*half
+	half    int      // buckets at the start of this doubling, a power of two
 	swept   int
 
 	streams []ingest.Stream
 	horizon int64 // microseconds since 1970; MinInt64 while nothing was given up
 }
 
-// New returns an empty index that holds at most maxBytes of memory, or [MinBytes] if that is more. A record takes about 36 bytes.
+// New returns an empty index that holds at most maxBytes of memory, or [MinBytes] if that is more. A record takes about 40 bytes.
 func New(maxBytes int64) *Index {
 	x := &Index{maxBytes: max(maxBytes, MinBytes), key: [2]uint64{rand.Uint64(), rand.Uint64() | 1}}
 	x.reset(0)
@@ -88,9 +95,9 @@ func (x *Index) reset(at uint32) {
 
 // addSegment adds heads that name nothing: the position before the oldest one.
 func (x *Index) addSegment() {
-	seg := make([]uint32, segLen)
+	seg := make([]head, segLen)
 	for i := range seg {
-		seg[i] = x.first - 1
+		seg[i].pos = x.first - 1
 	}
 	x.heads = append(x.heads, seg)
 }
@@ -107,7 +114,7 @@ func (x *Index) Seen(id [16]byte, at time.Time, window time.Duration) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	us, reach := at.UnixMicro(), window.Microseconds()
-	for pos, ok := x.head(x.bucket(&id)); ok; {
+	for pos, ok := x.newest(x.hash(&id)); ok; {
 		s, r := x.record(pos)
 		if r.id == id {
 			if d := us - s.at(r); -reach <= d && d <= reach {
@@ -123,7 +130,7 @@ func (x *Index) Seen(id [16]byte, at time.Time, window time.Duration) bool {
 func (x *Index) Find(id [16]byte) (ingest.Stream, int64, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for pos, ok := x.head(x.bucket(&id)); ok; {
+	for pos, ok := x.newest(x.hash(&id)); ok; {
 		s, r := x.record(pos)
 		if r.id == id {
 			return x.streams[r.stream], s.baseOffset + int64(r.offset), true
@@ -140,15 +147,17 @@ func (x *Index) Keep(id [16]byte, at time.Time, stream ingest.Stream, offset int
 	us := at.UnixMicro()
 	s := x.room(us, offset)
 	pos := x.first + uint32(len(x.slabs)-1)<<slabBits + uint32(s.n)
-	head := x.headOf(x.bucket(&id))
+	hash := x.hash(&id)
+	h := x.headOf(x.bucket(hash))
 	r := &s.recs[s.n]
-	r.id, r.next, r.stream = id, *head, x.streamNumber(stream)
+	r.id, r.next, r.stream = id, h.pos, x.streamNumber(stream)
 	if !x.alive(r.next) {
-		r.next = pos
+		r.next, h.bits = pos, 0
 	}
 	r.offset = int32(offset - s.baseOffset)
 	r.atLow, r.atHigh = uint32(us-s.baseAt), int16((us-s.baseAt)>>32)
-	*head = pos
+	h.pos = pos
+	h.bits |= bit(hash)
 	s.maxAt = max(s.maxAt, us)
 	s.n++
 	x.live++
@@ -214,7 +223,7 @@ func (x *Index) Clone() *Index {
 		c.slabs = append(c.slabs, &t)
 	}
 	for _, seg := range x.heads {
-		c.heads = append(c.heads, append([]uint32(nil), seg...))
+		c.heads = append(c.heads, append([]head(nil), seg...))
 	}
 	c.streams = append(c.streams, x.streams...)
 	return c
@@ -268,8 +277,8 @@ func (x *Index) sweep() {
 		if x.swept >= x.buckets {
 			x.swept = 0
 		}
-		if h := x.headOf(x.swept); !x.alive(*h) {
-			*h = x.first - 1
+		if h := x.headOf(x.swept); !x.alive(h.pos) {
+			*h = head{pos: x.first - 1}
 		}
 	}
 }
@@ -298,12 +307,12 @@ func (x *Index) record(pos uint32) (*slab, *record) {
 	return s, &s.recs[i&(slabLen-1)]
 }
 
-func (x *Index) headOf(bucket int) *uint32 { return &x.heads[bucket>>segBits][bucket&(segLen-1)] }
+func (x *Index) headOf(bucket int) *head { return &x.heads[bucket>>segBits][bucket&(segLen-1)] }
 
-// head returns the newest record of a bucket.
-func (x *Index) head(bucket int) (uint32, bool) {
-	pos := *x.headOf(bucket)
-	return pos, x.alive(pos)
+// newest returns where the search for an id of the given hash begins; ok is false if nothing has that id.
+func (x *Index) newest(hash uint64) (pos uint32, ok bool) {
+	h := x.headOf(x.bucket(hash))
+	return h.pos, h.bits&bit(hash) != 0 && x.alive(h.pos)
 }
 
 // older returns the record after r, which is at pos, in its bucket.
@@ -311,15 +320,17 @@ func (x *Index) older(pos uint32, r *record) (uint32, bool) {
 	return r.next, r.next != pos && x.alive(r.next)
 }
 
-// bucket returns the bucket of id: linear hashing, in which the buckets below buckets-half are split already.
-func (x *Index) bucket(id *[16]byte) int {
-	h := x.hash(id)
-	b := int(h & uint64(x.half-1))
+// bucket returns the bucket of a hash: linear hashing, in which the buckets below buckets-half are split already.
+func (x *Index) bucket(hash uint64) int {
+	b := int(hash & uint64(x.half-1))
 	if b < x.buckets-x.half {
-		b = int(h & uint64(2*x.half-1))
+		b = int(hash & uint64(2*x.half-1))
 	}
 	return b
 }
+
+// bit is the bit of a hash in its head, from other bits than those that pick the bucket.
+func bit(hash uint64) uint32 { return 1 << (hash >> 59) }
 
 func (x *Index) hash(id *[16]byte) uint64 {
 	a, b := bits.Mul64(binary.LittleEndian.Uint64(id[:8])^x.key[0], binary.LittleEndian.Uint64(id[8:])^x.key[1])
@@ -334,22 +345,23 @@ func (x *Index) split() {
 		x.addSegment()
 	}
 	x.buckets++
-	heads := [2]*uint32{x.headOf(from), x.headOf(to)}
+	heads := [2]*head{x.headOf(from), x.headOf(to)}
+	pos, ok := heads[0].pos, x.alive(heads[0].pos)
+	*heads[0], *heads[1] = head{pos: x.first - 1}, head{pos: x.first - 1}
 	var last [2]*record
-	pos, ok := x.head(from)
-	*heads[0], *heads[1] = x.first-1, x.first-1
 	for ok {
 		_, r := x.record(pos)
 		next, more := x.older(pos, r)
-		side := 0
-		if x.hash(&r.id)&uint64(2*x.half-1) == uint64(to) {
+		hash, side := x.hash(&r.id), 0
+		if hash&uint64(2*x.half-1) == uint64(to) {
 			side = 1
 		}
 		if last[side] == nil {
-			*heads[side] = pos
+			heads[side].pos = pos
 		} else {
 			last[side].next = pos
 		}
+		heads[side].bits |= bit(hash)
 		r.next = pos // ends the chain, until an older one follows
 		last[side] = r
 		pos, ok = next, more

@@ -1,7 +1,6 @@
 package encode
 
 import (
-	"bytes"
 	"fmt"
 	"hash/crc32"
 	"strconv"
@@ -51,7 +50,10 @@ func New(codec string, s ingest.Stream) (*Object, error) {
 
 // Add appends the row of r, which is at offset in the log. r.Payload must end in '}' (see [ingest.Record.Validate]); it is not kept.
 func (o *Object) Add(offset int64, r *ingest.Record) {
-	body := bytes.TrimRight(r.Payload[:len(r.Payload)-1], " \t")
+	body := r.Payload[:len(r.Payload)-1]
+	for len(body) > 1 && (body[len(body)-1] == ' ' || body[len(body)-1] == '\t') {
+		body = body[:len(body)-1]
+	}
 	o.reserve(len(body) + markBytes)
 	start := len(o.pending)
 	b := append(o.pending, body...)
