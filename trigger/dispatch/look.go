@@ -183,7 +183,7 @@ func (l *looker) stream(ctx context.Context, s *stream, due bool) {
 	full := len(s.window) == maxWindow
 	for i := range s.window {
 		e := &s.window[i]
-		if e.Seq > s.done {
+		if e.Seq > s.done && l.d.mutant != mutantTail {
 			break
 		}
 		p := passing{s: s, seq: e.Seq}
@@ -323,8 +323,11 @@ func (f *found) cursors() []trigger.Cursor {
 }
 
 // adopt makes the look's result part of the memory, after the commit.
-func (f *found) adopt() {
+func (f *found) adopt(m mutant) {
 	for _, r := range f.refs {
+		if m == mutantForget {
+			break
+		}
 		if r.s.ahead[r.seq] == nil {
 			r.s.ahead[r.seq] = map[string]bool{}
 		}

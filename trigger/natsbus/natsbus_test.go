@@ -70,13 +70,6 @@ func subscribe(t *testing.T, b *Bus) trigger.Subscription {
 	}
 }
 
-func publish(t *testing.T, b *Bus, id string) {
-	t.Helper()
-	if err := b.Publish(t.Context(), trigger.Message{ID: id, Subject: "millrace.batches.acme.web", Data: []byte(id)}); err != nil {
-		t.Fatalf("publish %q: %v", id, err)
-	}
-}
-
 // expect waits for the delivery of id and acknowledges all on the way: what is repeated after a loss of acks is no fault.
 func expect(t *testing.T, s trigger.Subscription, id string) {
 	t.Helper()
@@ -102,8 +95,8 @@ func TestReopenKeeps(t *testing.T) {
 	dir := t.TempDir()
 	b := open(t, Options{Dir: dir, AckWait: ackWait})
 	s := subscribe(t, b)
-	publish(t, b, "a")
-	publish(t, b, "b")
+	send(t, b, "a")
+	send(t, b, "b")
 	expect(t, s, "a")
 	_ = b.Close()
 	expect(t, subscribe(t, open(t, Options{Dir: dir, AckWait: ackWait})), "b")
@@ -140,10 +133,10 @@ func TestComesBackAfterLoss(t *testing.T) {
 			t.Parallel()
 			b := open(t, Options{Dir: t.TempDir()})
 			s := subscribe(t, b)
-			publish(t, b, "before")
+			send(t, b, "before")
 			expect(t, s, "before")
 			test.lose(t, b)
-			publish(t, b, "after")
+			send(t, b, "after")
 			expect(t, s, "after")
 		})
 	}
@@ -156,7 +149,7 @@ func TestWipedWhileRunning(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "nats")
 	b := open(t, Options{Dir: dir})
 	s := subscribe(t, b)
-	publish(t, b, "before")
+	send(t, b, "before")
 	expect(t, s, "before")
 	for try := 0; os.RemoveAll(dir) != nil; try++ { // the server may write a file in between
 		if try == 100 {
@@ -181,7 +174,7 @@ func TestWipedWhileRunning(t *testing.T) {
 	if failed > 2*maxStrikes {
 		t.Errorf("%d publishes failed, want the server back after %d", failed, maxStrikes)
 	}
-	publish(t, b, "after")
+	send(t, b, "after")
 	expect(t, s, "after")
 	if _, err := os.Stat(dir); err != nil {
 		t.Errorf("directory: %v, want it to be there again", err)
@@ -211,7 +204,7 @@ func TestOpensOverDamage(t *testing.T) {
 			b := open(t, Options{Dir: dir})
 			s := subscribe(t, b)
 			for i := range 20 {
-				publish(t, b, fmt.Sprint("before", i))
+				send(t, b, fmt.Sprint("before", i))
 			}
 			expect(t, s, "before3")
 			_ = b.Close()
@@ -228,7 +221,7 @@ func TestOpensOverDamage(t *testing.T) {
 			}
 			b = open(t, Options{Dir: dir})
 			s = subscribe(t, b)
-			publish(t, b, "after")
+			send(t, b, "after")
 			expect(t, s, "after")
 		})
 	}

@@ -62,8 +62,9 @@ type Ledger struct {
 type State struct {
 	Batches map[string]batcher.Batch
 	// Lines are the dispositions by batch and rule.
-	Lines   map[string]map[string]trigger.Disposition
-	Groups  map[string]trigger.Group
+	Lines map[string]map[string]trigger.Disposition
+	// Groups are by rule and id: ids are unique within a rule.
+	Groups  map[GroupID]trigger.Group
 	Runs    map[string]trigger.Firing
 	Cursors map[string]trigger.Cursor
 	Ticks   map[string]trigger.Tick
@@ -71,6 +72,9 @@ type State struct {
 	Order   []string
 	Commits int
 }
+
+// GroupID names a group.
+type GroupID struct{ Rule, ID string }
 
 var (
 	_ trigger.Starter = (*Ledger)(nil)
@@ -80,7 +84,7 @@ var (
 // NewLedger returns an empty one, which knows which rules are active.
 func NewLedger(rules *Rules) *Ledger {
 	return &Ledger{rules: rules, changed: make(chan struct{}), s: State{
-		Batches: map[string]batcher.Batch{}, Lines: map[string]map[string]trigger.Disposition{}, Groups: map[string]trigger.Group{},
+		Batches: map[string]batcher.Batch{}, Lines: map[string]map[string]trigger.Disposition{}, Groups: map[GroupID]trigger.Group{},
 		Runs: map[string]trigger.Firing{}, Cursors: map[string]trigger.Cursor{}, Ticks: map[string]trigger.Tick{},
 	}}
 }
@@ -199,9 +203,9 @@ func (l *Ledger) apply(in *trigger.Intake, set trigger.RuleSet) {
 	for _, g := range in.Groups {
 		g.Batches = nil
 		if g.Closed != "" {
-			delete(l.s.Groups, g.ID)
+			delete(l.s.Groups, GroupID{g.Rule, g.ID})
 		} else {
-			l.s.Groups[g.ID] = g
+			l.s.Groups[GroupID{g.Rule, g.ID}] = g
 		}
 	}
 	for _, f := range in.Firings {
@@ -280,7 +284,7 @@ func (l *Ledger) Check() error {
 	}
 	for id, lines := range l.s.Lines {
 		for rule, d := range lines {
-			_, open := l.s.Groups[d.Group]
+			_, open := l.s.Groups[GroupID{rule, d.Group}]
 			switch n := in[rule][id]; {
 			case d.Fate == trigger.FateRun && n != 1, d.Fate != trigger.FateRun && n != 0:
 				l.violation("batch %s is %s for %s, and in %d runs", id, d.Fate, rule, n)
@@ -290,7 +294,7 @@ func (l *Ledger) Check() error {
 		}
 	}
 	for id, g := range l.s.Groups {
-		members := l.members(id, g.Rule)
+		members := l.members(g.ID, g.Rule)
 		var events int64
 		for _, b := range members {
 			events += b.Events
