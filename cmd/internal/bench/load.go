@@ -96,13 +96,11 @@ func (l *load) connection(ctx context.Context, start time.Time, i int, req *requ
 		due := time.Now()
 		if l.rate > 0 {
 			due = start.Add(time.Duration(float64(i+k*l.connections) / l.rate * float64(time.Second)))
-			if wait := time.Until(due); wait > 0 {
-				time.Sleep(wait)
-			}
 		}
 		if due.Sub(start) >= l.duration {
 			break
 		}
+		time.Sleep(time.Until(due))
 		req.number(l.next.Add(int64(l.events)) - int64(l.events))
 		status, err := c.roundTrip(req.raw)
 		if err != nil {

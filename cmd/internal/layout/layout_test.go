@@ -26,7 +26,7 @@ var confined = map[string][]string{
 	"github.com/pressly/goose":      {"scheduler/sqlstore"},
 	"database/sql":                  {"scheduler/sqlstore", "scheduler/operator/sql"},
 	"github.com/spf13/cobra":        {"cmd"},
-	"github.com/goccy/go-yaml":      {"configs", "scheduler/spec", "ingest/webhook"},
+	"github.com/goccy/go-yaml":      {"configs", "scheduler/spec", "cmd/millrace"},
 	"cel.dev/cel-go":                {"trigger/rules", "scheduler/expr"},
 	"github.com/prometheus/client_golang/prometheus/promhttp": {"scheduler/api", "cmd/internal/app"},
 }
