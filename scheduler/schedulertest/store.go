@@ -468,3 +468,14 @@ func (s *Store) Batches(_ context.Context, q scheduler.BatchQuery) ([]batcher.Ba
 	}
 	return out, out[len(out)-1].ID, nil
 }
+
+// CountRuns returns how many runs there are by state.
+func (s *Store) CountRuns(context.Context) (map[scheduler.State]int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[scheduler.State]int64{}
+	for _, r := range s.runs {
+		out[r.State]++
+	}
+	return out, nil
+}

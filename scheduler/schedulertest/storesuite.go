@@ -474,6 +474,15 @@ func testRunPages(t *storeTest) {
 			t.Errorf("%+v: got %d runs, %q, %v, want 13", q, len(page), next, err)
 		}
 	}
+	if c, ok := t.Store.(interface {
+		CountRuns(context.Context) (map[scheduler.State]int64, error)
+	}); ok {
+		got, err := c.CountRuns(t.Context())
+		if err != nil {
+			t.Fatalf("count: %v", err)
+		}
+		t.same("counts", got, map[scheduler.State]int64{scheduler.StateSuccess: 13, scheduler.StateQueued: 12})
+	}
 	if _, _, err := t.Runs(t.Context(), scheduler.RunQuery{Before: "nonsense"}); !errors.Is(err, scheduler.ErrInvalid) {
 		t.Errorf("cursor of nonsense: got %v, want ErrInvalid", err)
 	}

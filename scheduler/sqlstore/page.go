@@ -150,3 +150,23 @@ func (s *Store) Batches(ctx context.Context, q scheduler.BatchQuery) ([]batcher.
 	}
 	return batches, next, nil
 }
+
+// CountRuns returns how many runs there are by state.
+func (s *Store) CountRuns(ctx context.Context) (map[scheduler.State]int64, error) {
+	type group struct {
+		state scheduler.State
+		n     int64
+	}
+	out := map[scheduler.State]int64{}
+	err := s.read(ctx, "count_runs", func(v view) error {
+		groups, err := all(v, func(row scanner) (g group, err error) {
+			err = row.Scan(&g.state, &g.n)
+			return g, err
+		}, "SELECT state, COUNT(*) FROM run GROUP BY state")
+		for _, g := range groups {
+			out[g.state] = g.n
+		}
+		return err
+	})
+	return out, err
+}

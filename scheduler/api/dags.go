@@ -1,0 +1,108 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/labstack/echo/v4"
+
+	"millrace/scheduler"
+)
+
+func (s *Server) listDAGs(c echo.Context) error {
+	if s.d.Control == nil {
+		return errNotHere
+	}
+	heads, err := s.d.Control.DAGs(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, page[scheduler.DAGHead]{Items: list(heads)})
+}
+
+// dagDetail is a head with its compiled form.
+type dagDetail struct {
+	scheduler.DAGHead
+	Spec *scheduler.DAG `json:"spec"`
+}
+
+func (s *Server) getDAG(c echo.Context) error {
+	if s.d.Control == nil {
+		return errNotHere
+	}
+	head, spec, err := s.d.Control.DAG(c.Request().Context(), param(c, "dag"))
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, dagDetail{*head, spec})
+}
+
+// validation is the verdict on the text of a DAG file.
+type validation struct {
+	Valid bool     `json:"valid"`
+	Error string   `json:"error,omitempty"`
+	DAGs  []string `json:"dags"`
+}
+
+func (s *Server) validateDAG(c echo.Context) error {
+	if s.d.CompileDAGs == nil {
+		return errNotHere
+	}
+	text, err := body(c)
+	if err != nil {
+		return err
+	}
+	v := validation{DAGs: []string{}}
+	dags, err := s.d.CompileDAGs("request", text)
+	if err != nil {
+		v.Error = err.Error()
+	} else {
+		v.Valid = true
+		for _, d := range dags {
+			v.DAGs = append(v.DAGs, d.ID)
+		}
+	}
+	return c.JSON(http.StatusOK, v)
+}
+
+func (s *Server) triggerRun(c echo.Context) error {
+	if s.d.Control == nil {
+		return errNotHere
+	}
+	text, err := body(c)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		ID     string          `json:"id"`
+		Params json.RawMessage `json:"params"`
+	}
+	if len(bytes.TrimSpace(text)) > 0 {
+		dec := json.NewDecoder(bytes.NewReader(text))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&in); err != nil {
+			return invalid("the body is not {id, params}: %v", err)
+		}
+		if _, err := dec.Token(); err != io.EOF {
+			return invalid("there is something after the body")
+		}
+	}
+	params := bytes.TrimSpace(in.Params)
+	switch {
+	case len(in.ID) > 200:
+		return invalid("id has %d characters, want at most 200", len(in.ID))
+	case len(params) == 0 || bytes.Equal(params, []byte("null")):
+		params = nil
+	case params[0] != '{':
+		return invalid("params is not an object")
+	}
+	r, err := s.d.Control.Trigger(c.Request().Context(), param(c, "dag"), in.ID, params)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("Location", s.o.BasePath+"api/v1/runs/"+url.PathEscape(r.ID))
+	return c.JSON(http.StatusCreated, runOf(*r))
+}

@@ -1,0 +1,121 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+
+	"github.com/labstack/echo/v4"
+
+	"millrace/batcher"
+	"millrace/scheduler"
+)
+
+// task is a task as the API shows it: with its id.
+type task struct {
+	ID string `json:"id"`
+	scheduler.TaskRun
+}
+
+func tasksOf(tasks []scheduler.TaskRun) []task {
+	out := make([]task, len(tasks))
+	for i := range tasks {
+		out[i] = task{tasks[i].ID(), tasks[i]}
+	}
+	return out
+}
+
+// runOf makes what is nil empty, as it is in JSON.
+func runOf(r scheduler.Run) scheduler.Run {
+	r.Batches = list(r.Batches)
+	if len(r.Params) == 0 {
+		r.Params = json.RawMessage("null")
+	}
+	return r
+}
+
+// runDetail is scheduler.RunDetail without null, and with ids of tasks.
+type runDetail struct {
+	Run      scheduler.Run       `json:"run"`
+	Tasks    []task              `json:"tasks"`
+	Attempts []scheduler.Attempt `json:"attempts"`
+	Batches  []batcher.Batch     `json:"batches"`
+	Moves    []scheduler.Move    `json:"moves"`
+}
+
+var runStates = []scheduler.State{
+	scheduler.StateQueued, scheduler.StateRunning, scheduler.StateSuccess, scheduler.StateFailed, scheduler.StateCancelled,
+}
+
+func (s *Server) listRuns(c echo.Context) error {
+	if s.d.Store == nil {
+		return errNotHere
+	}
+	limit, err := number(c, "limit", 1, 1000, 100)
+	if err != nil {
+		return err
+	}
+	state := scheduler.State(c.QueryParam("state"))
+	if state != "" && !slices.Contains(runStates, state) {
+		return invalid("state is %q, want one of %v", state, runStates)
+	}
+	runs, next, err := s.d.Store.Runs(c.Request().Context(), scheduler.RunQuery{
+		DAG: c.QueryParam("dag"), State: state, Batch: c.QueryParam("batch"), Before: c.QueryParam("before"), Limit: int(limit),
+	})
+	if err != nil {
+		return err
+	}
+	for i := range runs {
+		runs[i] = runOf(runs[i])
+	}
+	return c.JSON(http.StatusOK, page[scheduler.Run]{list(runs), next})
+}
+
+func (s *Server) run(c echo.Context) (*scheduler.RunDetail, error) {
+	if s.d.Store == nil {
+		return nil, errNotHere
+	}
+	return s.d.Store.Run(c.Request().Context(), param(c, "run"))
+}
+
+func (s *Server) getRun(c echo.Context) error {
+	d, err := s.run(c)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, runDetail{runOf(d.Run), tasksOf(d.Tasks), list(d.Attempts), list(d.Batches), list(d.Moves)})
+}
+
+func (s *Server) listTasks(c echo.Context) error {
+	d, err := s.run(c)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, page[task]{Items: tasksOf(d.Tasks)})
+}
+
+func (s *Server) cancelRun(c echo.Context) error {
+	if s.d.Control == nil {
+		return errNotHere
+	}
+	r, err := s.d.Control.Cancel(c.Request().Context(), param(c, "run"))
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, runOf(*r))
+}
+
+// body reads a body of at most maxBody bytes.
+func body(c echo.Context) ([]byte, error) {
+	b, err := io.ReadAll(c.Request().Body)
+	var tooLong *http.MaxBytesError
+	if errors.As(err, &tooLong) {
+		return nil, errTooLong
+	}
+	if err != nil {
+		return nil, invalid("the body did not come whole")
+	}
+	return b, nil
+}
