@@ -12,7 +12,7 @@ import (
 	"millrace/configs"
 )
 
-// Exit codes; docs/cli.md lists them.
+// Exit codes; `millrace --help` lists them.
 const (
 	exitOK          = 0
 	exitFailed      = 1 // the thing asked for failed: verify found faults, a run did not succeed

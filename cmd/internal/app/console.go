@@ -10,6 +10,7 @@ import (
 	"millrace/batcher/dedupe"
 	"millrace/batcher/encode"
 	"millrace/configs"
+	"millrace/ingest"
 	"millrace/scheduler"
 	"millrace/scheduler/api"
 )
@@ -32,17 +33,16 @@ func (a *app) buildConsole(_ context.Context) error {
 		Codec: codec{}, Sources: sources,
 		Config: func() any { return a.cfg.Values() }, CompileDAGs: compilePointers, Ready: a.ready, Metrics: a.metrics,
 	}
+	var logs []ingest.Partition
+	if a.wal != nil {
+		deps.Pressure, logs = a.wal, append(logs, a.wal)
+	}
 	if a.objects != nil {
 		deps.Catalogue, deps.Objects = a.catalogue, a.objects
-	}
-	if a.wal != nil {
-		deps.Pressure = a.wal
+		deps.Verify = func(ctx context.Context) (any, error) { return verifyAll(ctx, a.objects, logs...) }
 	}
 	if a.worker != nil {
 		deps.Finder = a.worker
-	}
-	if a.objects != nil && a.wal != nil {
-		deps.Verify = func(ctx context.Context) (any, error) { return verifyAll(ctx, a.objects, a.wal) }
 	}
 	if s := a.schedule; s != nil {
 		deps.Store, deps.Control, deps.Executors = s.store, s.engine, s.executors
@@ -115,11 +115,11 @@ func (codec) IDs(body []byte, row func(api.SidecarRow) bool) error {
 // greet tells the person who started the process where things are.
 func (a *app) greet() {
 	w := a.opts.Notices
-	_, _ = fmt.Fprintf(w, "millrace %s: data in %s", version, a.cfg.Data("."))
+	_, _ = fmt.Fprintf(w, "millrace is running (version %s)\n", version)
 	if a.cfg.File != "" {
-		_, _ = fmt.Fprintf(w, ", configuration from %s", a.cfg.File)
+		_, _ = fmt.Fprintf(w, "  config   %s\n", a.cfg.File)
 	}
-	_, _ = fmt.Fprintln(w)
+	_, _ = fmt.Fprintf(w, "  data     %s\n", a.cfg.Data("."))
 	if a.gateway != nil {
 		_, _ = fmt.Fprintf(w, "  events   http://%s\n", a.cfg.Ingest.Listen)
 	}
