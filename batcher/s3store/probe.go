@@ -102,7 +102,8 @@ func touches(rule types.LifecycleRule, prefix string) string {
 	if rule.Status != types.ExpirationStatusEnabled {
 		return ""
 	}
-	p := aws.ToString(rule.Prefix) //nolint:staticcheck // deprecated in the API, and still what old rules carry
+	//lint:ignore SA1019 deprecated in the API, and still what old rules carry
+	p := aws.ToString(rule.Prefix)
 	if f := rule.Filter; f != nil {
 		switch {
 		case f.Tag != nil, f.And != nil && len(f.And.Tags) > 0:

@@ -36,41 +36,46 @@ func TestClean(t *testing.T) {
 	}
 }
 
-// TestProblems: each thing that a person, a disk or a wrong worker can do is told as what it is, with the rows that it concerns.
-func TestProblems(t *testing.T) {
-	t.Parallel()
-	// first is a cut with rows 1, 2, 4 of lane web; big one with 7, 8, 10, 11, 13, 16, 17.
-	first := func(x *fixture) *batcher.Cut { return &x.entries[0].Cuts[1] }
-	big := func(x *fixture) *batcher.Cut { return &x.entries[1].Cuts[1] }
-	put := func(x *fixture, c *batcher.Cut, body []byte) {
-		info, err := x.store.Stat(t.Context(), c.Object)
-		if err != nil {
-			t.Fatal(err)
-		}
-		x.store.Overwrite(c.Object, body, info.Meta)
+// problem is one way to spoil a fixture, and what the report must say of it.
+type problem struct {
+	name  string
+	spoil func(x *fixture)
+	want  map[Kind]Count
+}
+
+// first is a cut with rows 1, 2, 4 of lane web, big one with 7, 8, 10, 11, 13, 16, 17.
+func (x *fixture) first() *batcher.Cut { return &x.entries[0].Cuts[1] }
+func (x *fixture) big() *batcher.Cut   { return &x.entries[1].Cuts[1] }
+
+// replace changes an object's body, and leaves its metadata.
+func (x *fixture) replace(c *batcher.Cut, body []byte) {
+	x.t.Helper()
+	info, err := x.store.Stat(x.t.Context(), c.Object)
+	if err != nil {
+		x.t.Fatal(err)
 	}
-	// swap replaces the rows of an object, with metadata that agrees with the bytes: only counting shows it.
-	swap := func(x *fixture, c *batcher.Cut, offsets ...int64) {
-		x.put(c, func([]int64) []int64 { return offsets })
-		x.entries[2].Facts, x.entries[3].Facts = nil, nil
-		x.closeAgain()
-	}
-	tests := []struct {
-		name  string
-		spoil func(x *fixture)
-		want  map[Kind]Count
-	}{
-		{"object deleted", func(x *fixture) { x.store.Delete(big(x).Object) }, map[Kind]Count{Missing: {1, 7}}},
+	x.store.Overwrite(c.Object, body, info.Meta)
+}
+
+// swap replaces the rows of an object, with metadata and sidecar that agree with the bytes: only counting shows it.
+func (x *fixture) swap(c *batcher.Cut, offsets ...int64) {
+	x.put(c, func([]int64) []int64 { return offsets })
+	x.closeAgain()
+}
+
+func problemsOfObjects() []problem {
+	return []problem{
+		{"object deleted", func(x *fixture) { x.store.Delete(x.big().Object) }, map[Kind]Count{Missing: {1, 7}}},
 		{"object deleted with its sidecar", func(x *fixture) {
-			x.store.Delete(first(x).Object)
-			x.store.Delete(batcher.IDsKey(first(x).Batch))
+			x.store.Delete(x.first().Object)
+			x.store.Delete(batcher.IDsKey(x.first().Batch))
 		}, map[Kind]Count{Missing: {1, 3}}},
 		{"object replaced by a stranger", func(x *fixture) {
-			x.store.Overwrite(first(x).Object, []byte("hello"), nil)
+			x.store.Overwrite(x.first().Object, []byte("hello"), nil)
 		}, map[Kind]Count{Overwritten: {1, 0}, Damaged: {1, 3}, Lost: {1, 3}}},
 		{"object replaced by another batch's", func(x *fixture) {
-			info, _ := x.store.Stat(t.Context(), first(x).Object)
-			x.store.Overwrite(big(x).Object, x.store.Body(first(x).Object), info.Meta)
+			info, _ := x.store.Stat(x.t.Context(), x.first().Object)
+			x.store.Overwrite(x.big().Object, x.store.Body(x.first().Object), info.Meta)
 		}, map[Kind]Count{Overwritten: {1, 0}, Stray: {1, 3}, Lost: {1, 7}}},
 		{"object written again with other bytes", func(x *fixture) {
 			o, _ := encode.New(encode.NDJSONGzip, stream)
@@ -80,30 +85,23 @@ func TestProblems(t *testing.T) {
 				o.Add(off, &r)
 			}
 			body, f := o.Close()
-			f.Batch, f.Records = first(x).Batch, first(x).Records
-			x.store.Overwrite(first(x).Object, body, encode.MetaOf(f))
+			f.Batch, f.Records = x.first().Batch, x.first().Records
+			x.store.Overwrite(x.first().Object, body, encode.MetaOf(f))
 		}, map[Kind]Count{Overwritten: {1, 0}}},
 		{"object cut off", func(x *fixture) {
-			body := x.store.Body(big(x).Object)
-			put(x, big(x), body[:len(body)/2])
+			body := x.store.Body(x.big().Object)
+			x.replace(x.big(), body[:len(body)/2])
 		}, map[Kind]Count{Damaged: {2, 7}, Lost: {1, 7}}},
-		{"object empty", func(x *fixture) { put(x, big(x), nil) }, map[Kind]Count{Damaged: {2, 7}, Lost: {1, 7}}},
+		{"object empty", func(x *fixture) { x.replace(x.big(), nil) }, map[Kind]Count{Damaged: {2, 7}, Lost: {1, 7}}},
 		{"bit flipped in the end", func(x *fixture) {
-			body := slices.Clone(x.store.Body(big(x).Object))
+			body := slices.Clone(x.store.Body(x.big().Object))
 			body[len(body)-1] ^= 1
-			put(x, big(x), body)
+			x.replace(x.big(), body)
 		}, map[Kind]Count{Damaged: {2, 0}}},
-		{"row missing", func(x *fixture) { swap(x, big(x), 7, 8, 10, 11, 13, 17) }, map[Kind]Count{Lost: {1, 1}}},
-		{"row doubled", func(x *fixture) { swap(x, big(x), 7, 8, 8, 10, 11, 13, 16, 17) }, map[Kind]Count{Doubled: {1, 1}}},
-		{"row doubled for another", func(x *fixture) { swap(x, big(x), 7, 8, 8, 11, 13, 16, 17) }, map[Kind]Count{Doubled: {1, 1}, Lost: {1, 1}}},
-		{"row out of order", func(x *fixture) { swap(x, big(x), 8, 7, 10, 11, 13, 16, 17) }, map[Kind]Count{Damaged: {1, 1}}},
-		{"row of another cut", func(x *fixture) { swap(x, big(x), 1, 7, 8, 10, 11, 13, 16, 17) }, map[Kind]Count{Stray: {1, 1}}},
-		{"row of another lane in range", func(x *fixture) { swap(x, big(x), 7, 8, 9, 10, 11, 13, 16, 17) }, map[Kind]Count{Doubled: {1, 1}}},
-		{"row of a duplicate", func(x *fixture) { swap(x, big(x), 7, 8, 10, 11, 13, 14, 16, 17) }, map[Kind]Count{Stray: {1, 1}}},
-		{"sidecar deleted", func(x *fixture) { x.store.Delete(batcher.IDsKey(big(x).Batch)) }, map[Kind]Count{Sidecar: {1, 7}}},
-		{"sidecar damaged", func(x *fixture) { x.store.Overwrite(batcher.IDsKey(big(x).Batch), []byte{1, 2, 3, 4, 5, 6, 7}, nil) }, map[Kind]Count{Sidecar: {1, 7}}},
+		{"sidecar deleted", func(x *fixture) { x.store.Delete(batcher.IDsKey(x.big().Batch)) }, map[Kind]Count{Sidecar: {1, 7}}},
+		{"sidecar damaged", func(x *fixture) { x.store.Overwrite(batcher.IDsKey(x.big().Batch), []byte{1, 2, 3, 4, 5, 6, 7}, nil) }, map[Kind]Count{Sidecar: {1, 7}}},
 		{"sidecar of another batch", func(x *fixture) {
-			x.store.Overwrite(batcher.IDsKey(big(x).Batch), x.store.Body(batcher.IDsKey(first(x).Batch)), nil)
+			x.store.Overwrite(batcher.IDsKey(x.big().Batch), x.store.Body(batcher.IDsKey(x.first().Batch)), nil)
 		}, map[Kind]Count{Sidecar: {1, 7}}},
 		{"orphans", func(x *fixture) {
 			x.store.Overwrite("events/tenant=default/source=web/x.gz", nil, nil)
@@ -111,14 +109,31 @@ func TestProblems(t *testing.T) {
 			x.store.Overwrite("quarantine/tenant=default/source=web/reason=r/x.gz", nil, nil)
 			x.store.Overwrite("elsewhere/x", nil, nil)
 		}, map[Kind]Count{Orphan: {3, 0}}},
+	}
+}
+
+func problemsOfRows() []problem {
+	return []problem{
+		{"row missing", func(x *fixture) { x.swap(x.big(), 7, 8, 10, 11, 13, 17) }, map[Kind]Count{Lost: {1, 1}}},
+		{"row doubled", func(x *fixture) { x.swap(x.big(), 7, 8, 8, 10, 11, 13, 16, 17) }, map[Kind]Count{Doubled: {1, 1}}},
+		{"row doubled for another", func(x *fixture) { x.swap(x.big(), 7, 8, 8, 11, 13, 16, 17) }, map[Kind]Count{Doubled: {1, 1}, Lost: {1, 1}}},
+		{"row out of order", func(x *fixture) { x.swap(x.big(), 8, 7, 10, 11, 13, 16, 17) }, map[Kind]Count{Damaged: {1, 1}}},
+		{"row of another cut", func(x *fixture) { x.swap(x.big(), 1, 7, 8, 10, 11, 13, 16, 17) }, map[Kind]Count{Stray: {1, 1}}},
+		{"row of another lane in range", func(x *fixture) { x.swap(x.big(), 7, 8, 9, 10, 11, 13, 16, 17) }, map[Kind]Count{Doubled: {1, 1}}},
+		{"row of a duplicate", func(x *fixture) { x.swap(x.big(), 7, 8, 10, 11, 13, 14, 16, 17) }, map[Kind]Count{Stray: {1, 1}}},
+	}
+}
+
+func problemsOfChains() []problem {
+	return []problem{
 		{"void", func(x *fixture) {
-			body, f, err := encode.Void(encode.NDJSONGzip, big(x).Batch, "refused")
+			body, f, err := encode.Void(encode.NDJSONGzip, x.big().Batch, "refused")
 			if err != nil {
-				t.Fatal(err)
+				x.t.Fatal(err)
 			}
-			x.store.Delete(batcher.IDsKey(big(x).Batch))
-			x.store.Overwrite(big(x).Object, body, encode.MetaOf(f))
-			x.facts[big(x).Batch] = f
+			x.store.Delete(batcher.IDsKey(x.big().Batch))
+			x.store.Overwrite(x.big().Object, body, encode.MetaOf(f))
+			x.facts[x.big().Batch] = f
 			x.closeAgain()
 		}, map[Kind]Count{Void: {1, 7}}},
 		{"loss accepted", func(x *fixture) {
@@ -147,7 +162,12 @@ func TestProblems(t *testing.T) {
 			x.rewrite(x.entries[3])
 		}, map[Kind]Count{Chain: {2, 0}}},
 	}
-	for _, tt := range tests {
+}
+
+// TestProblems: each thing that a person, a disk or a wrong worker can do is told as what it is, with the rows that it concerns.
+func TestProblems(t *testing.T) {
+	t.Parallel()
+	for _, tt := range slices.Concat(problemsOfObjects(), problemsOfRows(), problemsOfChains()) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			for _, withLog := range []bool{false, true} {
