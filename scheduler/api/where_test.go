@@ -2,16 +2,22 @@ package api
 
 import (
 	"encoding/json"
+	"net/http/httptest"
 	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"millrace/batcher"
+	"millrace/batcher/memstore"
 	"millrace/ingest"
 	"millrace/scheduler"
 	"millrace/scheduler/schedulertest"
+	"millrace/scheduler/sqlstore"
 	"millrace/trigger"
 )
 
@@ -113,5 +119,55 @@ func TestWhereLargeReceipt(t *testing.T) {
 	}
 	if got.Events[0].Status != whereOpen {
 		t.Errorf("without a chain: got %s, want open", got.Events[0].Status)
+	}
+}
+
+// BenchmarkWhere is one event of a batch of 50,000 rows among 20,000 batches, in SQLite; the sidecar comes from memory.
+func BenchmarkWhere(b *testing.B) {
+	store, err := sqlstore.Open(b.Context(), filepath.Join(b.TempDir(), "state.db"), sqlstore.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer store.Close()
+	const batches, rows = 20_000, 50_000
+	for n := 0; n < batches; {
+		c := &scheduler.Change{}
+		for range 1000 {
+			c.Arrivals = append(c.Arrivals, arrivalOf(schedulertest.ExampleBatch(n)))
+			n++
+		}
+		if err := store.Apply(b.Context(), c); err != nil {
+			b.Fatal(err)
+		}
+	}
+	batch := schedulertest.ExampleBatch(batches / 2)
+	n := schedulertest.ExampleRun(batch)
+	if err := store.Apply(b.Context(), &scheduler.Change{NewRuns: []scheduler.NewRun{n}}); err != nil {
+		b.Fatal(err)
+	}
+	objects := memstore.New(memstore.Options{})
+	ids := make([]string, rows)
+	for i := range ids {
+		ids[i] = strconv.Itoa(i)
+	}
+	if err := objects.PutIfAbsent(b.Context(), batcher.IDsKey(batch.ID), sidecarOf("web", batch.First, ids...), nil); err != nil {
+		b.Fatal(err)
+	}
+	s, err := New(Deps{
+		Store: store, Objects: objects, Codec: plainCodec{}, Catalogue: &fakeChain{},
+		Executors: map[string]scheduler.Executor{"local": &fakeExecutor{}},
+	}, Options{Token: testToken})
+	if err != nil {
+		b.Fatal(err)
+	}
+	at := batch.First + 77
+	path := "/api/v1/where/" + ingest.Receipt{{Stream: batch.Stream, First: at, Last: at}}.String()
+	for b.Loop() {
+		req := request("GET", path, "")
+		req.Header.Set("Authorization", "Bearer "+testToken)
+		w := httptest.NewRecorder()
+		if s.ServeHTTP(w, req); w.Code != 200 || !strings.Contains(w.Body.String(), `"row":78`) {
+			b.Fatalf("got %d: %s", w.Code, w.Body)
+		}
 	}
 }

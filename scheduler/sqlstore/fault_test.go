@@ -112,9 +112,9 @@ func TestKill(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	acked, unacked := 0, 0
-	for round := range 12 {
+	for round := range 8 {
 		cmd, lines := child(t, "write", dir)
-		for stop := acked + 1 + rng.IntN(40); acked < stop && lines.Scan(); {
+		for stop := acked + 1 + rng.IntN(30); acked < stop && lines.Scan(); {
 			n, err := strconv.Atoi(lines.Text())
 			if err != nil {
 				t.Fatalf("round %d: the child says %q", round, lines.Text())
@@ -130,7 +130,7 @@ func TestKill(t *testing.T) {
 		}
 		unacked += check(t, dir, acked)
 	}
-	t.Logf("%d changes acknowledged in 12 lives, %d more had been committed", acked, unacked)
+	t.Logf("%d changes acknowledged in 8 lives, %d more had been committed", acked, unacked)
 }
 
 // check opens what a killed writer left and returns how many changes it has beyond the acknowledged ones.

@@ -12,7 +12,7 @@ type Pruned struct {
 	Runs, Batches int
 }
 
-// pruneStep bounds a transaction, and so how long Apply waits.
+// pruneStep is how many ids one transaction removes, so that Apply waits for milliseconds.
 const pruneStep = 500
 
 // Prune removes runs that ended before the time, with their tasks, attempts and moves, and then the batches that were cut before it, unless
@@ -45,7 +45,7 @@ func (s *Store) pruneTable(ctx context.Context, count *int, find string, args []
 		var ids []any
 		err := s.update(ctx, func(t *tx) error {
 			var err error
-			if ids, err = t.ids(find, append(args[:len(args):len(args)], after, pruneStep)...); err != nil || len(ids) == 0 {
+			if ids, err = t.ids(find, append(args[:len(args):len(args)], after, s.pruneStep)...); err != nil || len(ids) == 0 {
 				return err
 			}
 			set := "(?" + strings.Repeat(",?", len(ids)-1) + ")"

@@ -13,7 +13,8 @@ import (
 func TestPrune(t *testing.T) {
 	t.Parallel()
 	s := openTest(t, t.TempDir())
-	const all, covered = 1200, 1100
+	s.pruneStep = 20
+	const all, covered = 120, 110
 	c := &scheduler.Change{Cursors: []trigger.Cursor{{Stream: schedulertest.ExampleStream, Seq: covered}}}
 	var runs []scheduler.Run
 	for n := range all {
@@ -31,10 +32,10 @@ func TestPrune(t *testing.T) {
 	if err := s.Apply(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	// Batch n is cut n s after the epoch: this removes what is below 1,150, but for what is needed or above the cursor.
-	before := schedulertest.Epoch.Add(1150 * time.Second)
+	// Batch n is cut n s after the epoch: this removes what is below 115, but for what is needed or above the cursor.
+	before := schedulertest.Epoch.Add(115 * time.Second)
 	got, err := s.Prune(t.Context(), before)
-	if want := (Pruned{Runs: 1149 - 1, Batches: covered + 1 - 2}); err != nil || got != want {
+	if want := (Pruned{Runs: 114 - 1, Batches: covered + 1 - 2}); err != nil || got != want {
 		t.Fatalf("got %+v, %v, want %+v", got, err, want)
 	}
 	for n, kept := range map[int]bool{0: false, 1: true, 2: true, 3: false, covered: false, covered + 1: true, all - 1: true} {
@@ -48,8 +49,8 @@ func TestPrune(t *testing.T) {
 	}
 	for _, table := range []string{"run", "task_instance", "run_input", "transition"} {
 		var n int
-		if err := s.readDB.QueryRow("SELECT COUNT(*) FROM " + table).Scan(&n); err != nil || n != all-1148 {
-			t.Errorf("%s: got %d rows, %v, want %d", table, n, err, all-1148)
+		if err := s.readDB.QueryRow("SELECT COUNT(*) FROM " + table).Scan(&n); err != nil || n != all-113 {
+			t.Errorf("%s: got %d rows, %v, want %d", table, n, err, all-113)
 		}
 	}
 	if got, err := s.Prune(t.Context(), before); err != nil || got != (Pruned{}) {

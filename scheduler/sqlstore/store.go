@@ -48,6 +48,8 @@ type Store struct {
 	writeDB *sql.DB
 	readDB  *sql.DB
 	m       *metrics
+	// pruneStep is the constant, or less in tests.
+	pruneStep int
 
 	// mu guards conn and stmts: there is one writer.
 	mu    sync.Mutex
@@ -72,7 +74,7 @@ func open(ctx context.Context, path string, o Options, files fs.FS) (_ *Store, e
 	if err := vfs.MkdirAllSync(vfs.OS, filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("create directory of store: %w", err)
 	}
-	s := &Store{stmts: map[string]*sql.Stmt{}}
+	s := &Store{stmts: map[string]*sql.Stmt{}, pruneStep: pruneStep}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("open store %s: %w", path, errors.Join(err, s.Close()))
@@ -81,7 +83,8 @@ func open(ctx context.Context, path string, o Options, files fs.FS) (_ *Store, e
 	if s.lock, err = vfs.OS.Lock(path + ".lock"); err != nil {
 		return nil, err
 	}
-	if s.writeDB, err = sql.Open("sqlite", dsn(path, "_pragma=synchronous(FULL)&_pragma=cache_size(-8192)&_txlock=immediate")); err != nil {
+	const settings = "_pragma=synchronous(FULL)&_pragma=cache_size(-8192)&_pragma=journal_size_limit(67108864)&_txlock=immediate"
+	if s.writeDB, err = sql.Open("sqlite", dsn(path, settings)); err != nil {
 		return nil, err
 	}
 	s.writeDB.SetMaxOpenConns(1)
