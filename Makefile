@@ -4,7 +4,7 @@ BIN     := bin/millrace
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build check fmt vet lint test sim soak fuzz clean
+.PHONY: help build check fmt vet lint test sim e2e soak fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ —/'
@@ -12,7 +12,7 @@ help: ## list the targets
 build: ## build bin/millrace
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X millrace/cmd/internal/app.version=$(VERSION)" -o $(BIN) ./cmd/millrace
 
-check: fmt vet lint test sim ## all that must pass before a commit
+check: fmt vet lint test sim e2e ## all that must pass before a commit
 
 fmt: ## fail if a file is not formatted
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }
@@ -23,11 +23,14 @@ vet: ## go vet
 lint: ## staticcheck, as configured in staticcheck.conf
 	$(GO) run $(STATICCHECK) ./...
 
-test: ## all tests, with the race detector; simulations run few schedules here
-	set -o pipefail; $(GO) test -race -json ./... | $(GO) run ./cmd/internal/testsum
+test: ## the tests of all packages, with the race detector; simulations run few schedules here
+	set -o pipefail; $(GO) test -race -json $$($(GO) list ./... | grep -v /cmd/millrace$$) | $(GO) run ./cmd/internal/testsum
 
 sim: ## the seeded simulations, in full, without the race detector
 	set -o pipefail; MILLRACE_SIM=full $(GO) test -json -run 'Sim|Mutant' ./batcher/seal ./trigger/dispatch ./scheduler/engine | $(GO) run ./cmd/internal/testsum
+
+e2e: ## the built binary as its users meet it: README, faults, figures; alone, so that figures mean something
+	set -o pipefail; $(GO) test -json -timeout 20m -skip '^TestSoak' ./cmd/millrace | $(GO) run ./cmd/internal/testsum
 
 soak: ## the long tests: docs/testing.md says what each needs and when it last ran
 	MILLRACE_SOAK=1 $(GO) test -timeout 60m -run Soak -v ./cmd/...
