@@ -135,7 +135,7 @@ func (c *core) setFile(f *spec.File, present map[string]string) {
 	for i := range f.DAGs {
 		dag := &f.DAGs[i]
 		if c.claim(present, dag.ID, f.Name) {
-			if err := c.setDAG(f.Name, dag); err != nil {
+			if err := c.setDAG(f, dag); err != nil {
 				c.setFault(f.Name, dag.ID, err.Error())
 			}
 		}
@@ -194,7 +194,9 @@ func nameOf(file string) string {
 	}, name)
 }
 
-func (c *core) setDAG(file string, dag *scheduler.DAG) error {
+// setDAG puts a good DAG into force, unless this installation can not run it.
+func (c *core) setDAG(f *spec.File, dag *scheduler.DAG) error {
+	file := f.Name
 	for i := range dag.Tasks {
 		t := &dag.Tasks[i]
 		op := c.operators[t.Kind]
@@ -215,6 +217,9 @@ func (c *core) setDAG(file string, dag *scheduler.DAG) error {
 		return err
 	}
 	row := h.row
+	if f.Builtin {
+		file = "" // as DAGHead.File has it
+	}
 	row.Version, row.File, row.Error, row.Removed = v.Version, file, "", false
 	if row.Version != h.row.Version {
 		v.CreatedAt = c.tx.now

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"time"
@@ -326,6 +327,7 @@ func (e *Engine) adopt(snap *scheduler.Snapshot, gen int64) error {
 	e.metrics.restored(c)
 	e.publish(true)
 	e.log.Info("state is loaded", "runs", len(c.runs), "attempts", len(c.attempts), "dags", len(c.heads))
+	maps.DeleteFunc(e.handed, func(id string, _ bool) bool { _, active := c.attempts[id]; return !active })
 	for id, at := range c.attempts {
 		t := &at.run.Tasks[at.task]
 		if !e.handed[id] {
@@ -369,8 +371,6 @@ func (e *Engine) reload(ctx context.Context, launches []launch) error {
 		at, ok := e.core.attempts[l.launch.ID]
 		if ok && at.run.Tasks[at.task].State == scheduler.StateLaunching {
 			e.launchers[l.executor].launch(*l)
-		} else {
-			delete(e.handed, l.launch.ID)
 		}
 	}
 	return nil

@@ -144,13 +144,13 @@ func TestRetriesComeInTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, map[string]string{"a.yaml": "dag: a\ntasks: {one: {run: x, retry: {limit: 2, delay: 10s, backoff: 2}}}"})
-		f.world.script = func(l scheduler.Launch) []scheduler.Report {
+		f.world.play(func(l scheduler.Launch) []scheduler.Report {
 			exit := 1
 			if l.Try == 3 {
 				exit = 0
 			}
 			return []scheduler.Report{{Outcome: scheduler.OutcomeExited, Exit: exit, EndedAt: time.Now()}}
-		}
+		})
 		began := time.Now()
 		d := f.wait(f.trigger("a", "x", "").ID)
 		if got := states(d); got != "success one=success" || d.Tasks[0].Try != 3 || len(d.Attempts) != 3 {
@@ -166,8 +166,8 @@ func TestSlotsBoundWhatRuns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, map[string]string{"a.yaml": "dag: a\ntasks: {one: {run: x}}"})
-		f.world.slots = 3
-		f.world.script = func(scheduler.Launch) []scheduler.Report { return []scheduler.Report{{Outcome: scheduler.OutcomeRunning}} }
+		f.world.set(func() { f.world.slots = 3 })
+		f.world.play(runs)
 		for i := range 10 {
 			f.trigger("a", string(rune('a'+i)), "")
 		}
@@ -187,8 +187,8 @@ func TestDAGsTakeTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, map[string]string{"a.yaml": "dag: a\ntasks: {one: {run: x}}", "b.yaml": "dag: b\ntasks: {one: {run: x}}"})
-		f.world.slots = 1
-		f.world.script = func(scheduler.Launch) []scheduler.Report { return []scheduler.Report{{Outcome: scheduler.OutcomeRunning}} }
+		f.world.set(func() { f.world.slots = 1 })
+		f.world.play(runs)
 		for i := range 20 {
 			f.trigger("a", string(rune('a'+i)), "")
 		}
@@ -208,7 +208,7 @@ func TestCancel(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, map[string]string{"chain.yaml": chainDAG})
-		f.world.script = func(scheduler.Launch) []scheduler.Report { return []scheduler.Report{{Outcome: scheduler.OutcomeRunning}} }
+		f.world.play(runs)
 		id := f.trigger("chain", "x", "").ID
 		synctest.Wait()
 		run, err := f.e.Cancel(t.Context(), id)
@@ -260,16 +260,15 @@ func TestRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		files := map[string]string{"chain.yaml": chainDAG}
 		f := newFixture(t, files)
-		f.world.script = func(scheduler.Launch) []scheduler.Report { return []scheduler.Report{{Outcome: scheduler.OutcomeRunning}} }
+		f.world.play(runs)
 		running, never := f.trigger("chain", "running", "").ID, ""
 		synctest.Wait()
-		f.world.fault = func(call string) (error, bool) { return scheduler.ErrUnavailable, false }
+		f.world.set(func() { f.world.fault = func(string) (error, bool) { return scheduler.ErrUnavailable, false } })
 		never = f.trigger("chain", "never", "").ID
 		synctest.Wait()
 		f.stop()
 
-		f.world.fault = nil
-		f.world.script = nil
+		f.world.set(func() { f.world.fault, f.world.script = nil, nil })
 		f.world.tell(scheduler.Report{Attempt: f.world.launched()[0], Outcome: scheduler.OutcomeExited})
 		f.start()
 		f.setDAGs(files)
@@ -289,12 +288,12 @@ func TestUnreachableIsFenced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, map[string]string{"a.yaml": "dag: a\ntasks: {one: {run: x}}"})
-		f.world.script = func(l scheduler.Launch) []scheduler.Report {
+		f.world.play(func(l scheduler.Launch) []scheduler.Report {
 			if l.Try > 1 {
 				return []scheduler.Report{{Outcome: scheduler.OutcomeExited}}
 			}
 			return []scheduler.Report{{Outcome: scheduler.OutcomeRunning}, {Outcome: scheduler.OutcomeUnreachable}}
-		}
+		})
 		began := time.Now()
 		d := f.wait(f.trigger("a", "x", "").ID)
 		if took := time.Since(began); took < 5*time.Minute || d.Tasks[0].Lost != 1 || d.Run.State != scheduler.StateSuccess {

@@ -44,7 +44,27 @@ func newWorld(slots int) *world {
 	return &world{slots: slots, attempts: map[string]*attempt{}, wake: make(chan struct{}, 1)}
 }
 
-func (w *world) Slots() int { return w.slots }
+// set changes the world while an engine uses it.
+func (w *world) set(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *world) play(script func(scheduler.Launch) []scheduler.Report) {
+	w.set(func() { w.script = script })
+}
+
+// runs is the script of attempts that run until they are told to end.
+func runs(scheduler.Launch) []scheduler.Report {
+	return []scheduler.Report{{Outcome: scheduler.OutcomeRunning}}
+}
+
+func (w *world) Slots() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.slots
+}
 
 func (w *world) ask(call string) (error, bool) {
 	if w.fault == nil {

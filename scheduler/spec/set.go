@@ -13,6 +13,8 @@ type File struct {
 	// DAGs have no fault. Faults are those of the file; a fault with a DAG concerns that DAG alone.
 	DAGs   []scheduler.DAG
 	Faults Errors
+	// Builtin files come with the program.
+	Builtin bool
 }
 
 // Set is all DAG files as they are now, by name.

@@ -1,0 +1,597 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"millrace/scheduler"
+	"millrace/scheduler/schedulertest"
+	"millrace/scheduler/spec"
+	"millrace/trigger"
+)
+
+// The simulation runs the engine's own rounds and launchers, one operation at a time, with a store and an executor that fail, lose answers
+// and outlive crashes, which may come before and after every operation. Each schedule follows from its seed.
+
+const simSchedules = 3200
+
+// simDAGs are the files that schedules draw from.
+var simDAGs = func() []spec.File {
+	var files []spec.File
+	for i, tasks := range []string{
+		"{a: {run: x, retry: {limit: 1, delay: 5s}}}",
+		"{a: {run: x}, b: {run: x, needs: a, retry: 1}, c: {run: x, needs: a}, d: {run: x, needs: [b, c]}}",
+		"{c: {run: x, needs: [b]}, b: {run: x, needs: [a], when: 'tasks.a.exit == 0'}, a: {run: x, retry: {limit: 2, delay: 1s, jitter: full}}}",
+		"{a: {run: x}, b: {run: x}, c: {run: x}, no: {run: x, when: 'false'}, after: {run: x, needs: [a, b, c]}}",
+	} {
+		name := fmt.Sprint("d", i)
+		src := fmt.Sprintf("dag: %s\non: [{batch: {}}]\ndefaults: {infra_retry: 8}\ntasks: %s\n", name, tasks)
+		files = append(files, spec.ReadFile(name+".yaml", []byte(src)), spec.ReadFile(name+".yaml", []byte(src+"env: {V: '2'}\n")),
+			spec.ReadFile(name+".yaml", []byte("dag: "+name+"\ntasks: [")))
+	}
+	return files
+}()
+
+// crash is what is thrown where the process ends.
+type crash struct{}
+
+// violation ends a schedule that broke a promise.
+type violation string
+
+type sim struct {
+	rng   *rand.Rand
+	store *schedulertest.Store
+	ex    *simExec
+	e     *Engine
+	calm  bool // nothing fails any more
+
+	set      spec.Set
+	batches  int
+	wanted   []trigger.Intake  // intakes whose answer was not yet nil
+	accepted map[string]bool   // runs that were promised
+	manuals  map[string]string // requests without an answer: id to DAG
+	crashes  int
+}
+
+func (s *sim) chance(percent int) bool { return !s.calm && s.rng.IntN(100) < percent }
+
+func (s *sim) crashPoint(percent int) {
+	if s.chance(percent) {
+		panic(crash{})
+	}
+}
+
+// intercept is the store's bad luck.
+func (s *sim) intercept(c *scheduler.Change, commit func() error) error {
+	s.crashPoint(2)
+	if s.chance(6) {
+		return scheduler.ErrUnavailable
+	}
+	err := commit()
+	s.crashPoint(3)
+	if err == nil && s.chance(6) {
+		return scheduler.ErrUnavailable
+	}
+	return err
+}
+
+// simExec is an executor that survives crashes of the engine.
+type simExec struct {
+	s        *sim
+	attempts map[string]*simAttempt
+	ids      []string // in the order of their start
+	queue    []scheduler.Report
+	lost     bool // the whole machine is away
+}
+
+type simAttempt struct {
+	launch scheduler.Launch
+	over   bool
+	never  bool
+}
+
+func (x *simExec) Slots() int { return 3 }
+
+func (x *simExec) Launch(_ context.Context, list []scheduler.Launch) error {
+	for _, l := range list {
+		x.s.crashPoint(1)
+		if x.s.chance(4) {
+			return scheduler.ErrUnavailable
+		}
+		x.begin(l)
+	}
+	x.s.crashPoint(1)
+	if x.s.chance(4) {
+		return scheduler.ErrUnavailable
+	}
+	return nil
+}
+
+// begin starts an attempt, and checks what must be true then.
+func (x *simExec) begin(l scheduler.Launch) {
+	if a := x.attempts[l.ID]; a != nil {
+		if !a.never {
+			panic(violation("launched twice: " + l.ID))
+		}
+		x.queue = append(x.queue, scheduler.Report{Attempt: l.ID, Outcome: scheduler.OutcomeLost, Exit: -1})
+		return
+	}
+	d, err := x.s.store.Run(context.Background(), l.Run)
+	if err != nil {
+		panic(violation("launched before it was committed: " + l.ID))
+	}
+	states := map[string]*scheduler.TaskRun{}
+	for i := range d.Tasks {
+		states[d.Tasks[i].Task] = &d.Tasks[i]
+	}
+	if t := states[l.Task]; t.AttemptID(t.Try) != l.ID || t.State != scheduler.StateLaunching {
+		panic(violation(fmt.Sprintf("launched %s while the store has %s as %s", l.ID, t.AttemptID(t.Try), t.State)))
+	}
+	for _, need := range x.s.e.core.versions[d.Run.Version].dag.Task(l.Task).Needs {
+		if states[need].State != scheduler.StateSuccess {
+			panic(violation(fmt.Sprintf("launched %s while %s is %s", l.ID, need, states[need].State)))
+		}
+	}
+	x.attempts[l.ID] = &simAttempt{launch: l}
+	x.ids = append(x.ids, l.ID)
+	x.overlap(&l)
+	if x.s.rng.IntN(3) > 0 {
+		x.queue = append(x.queue, scheduler.Report{Attempt: l.ID, Outcome: scheduler.OutcomeRunning, StartedAt: time.Now()})
+	}
+}
+
+// overlap checks that no earlier attempt of the task runs, except one that the engine gave up as unreachable.
+func (x *simExec) overlap(l *scheduler.Launch) {
+	prefix := strings.TrimSuffix(l.ID, fmt.Sprint(l.Try))
+	for try := 1; try < l.Try; try++ {
+		if a := x.attempts[prefix+fmt.Sprint(try)]; a != nil && !a.over && !a.never && !x.fenced(prefix+fmt.Sprint(try), l.Run) {
+			panic(violation(l.ID + " runs beside an earlier attempt"))
+		}
+	}
+}
+
+func (x *simExec) fenced(id, run string) bool {
+	d, err := x.s.store.Run(context.Background(), run)
+	return err == nil && slices.ContainsFunc(d.Attempts, func(a scheduler.Attempt) bool {
+		return a.ID == id && strings.Contains(a.Reason, "unreachable for too long")
+	})
+}
+
+func (x *simExec) Kill(_ context.Context, id string, _ time.Duration) error {
+	x.s.crashPoint(2)
+	if x.s.chance(5) {
+		return scheduler.ErrUnavailable
+	}
+	if a := x.attempts[id]; a != nil && !a.over && !a.never {
+		x.end(id, scheduler.Report{Outcome: scheduler.OutcomeExited, Exit: -1, Signal: "SIGTERM"})
+	}
+	x.s.crashPoint(2)
+	return nil
+}
+
+func (x *simExec) Reconcile(_ context.Context, ids []string) error {
+	x.s.crashPoint(2)
+	for _, id := range ids {
+		if x.s.chance(3) {
+			return scheduler.ErrUnavailable
+		}
+		switch a := x.attempts[id]; {
+		case a == nil || a.never:
+			x.attempts[id] = &simAttempt{never: true}
+			x.queue = append(x.queue, scheduler.Report{Attempt: id, Outcome: scheduler.OutcomeLost, Exit: -1})
+		case !a.over:
+			x.queue = append(x.queue, scheduler.Report{Attempt: id, Outcome: scheduler.OutcomeRunning, StartedAt: time.Now()})
+		}
+	}
+	return nil
+}
+
+func (x *simExec) Run(context.Context, func(context.Context, []scheduler.Report) error) error {
+	return nil
+}
+
+func (x *simExec) Log(context.Context, string, int64) (io.ReadCloser, error) {
+	return nil, scheduler.ErrNotFound
+}
+
+func (x *simExec) end(id string, rep scheduler.Report) {
+	x.attempts[id].over = true
+	rep.Attempt, rep.EndedAt = id, time.Now()
+	x.queue = append(x.queue, rep)
+}
+
+// running returns the attempts that run, in the order of their start.
+func (x *simExec) running() []string {
+	return slices.DeleteFunc(slices.Clone(x.ids), func(id string) bool { return x.attempts[id].over })
+}
+
+// progress lets something happen to one running attempt.
+func (x *simExec) progress() {
+	ids := x.running()
+	if len(ids) == 0 {
+		return
+	}
+	id := ids[x.s.rng.IntN(len(ids))]
+	rep := scheduler.Report{Outcome: scheduler.OutcomeExited}
+	switch roll := x.s.rng.IntN(100); {
+	case x.s.calm || roll < 60:
+	case roll < 70:
+		rep.Exit = 1
+	case roll < 75:
+		rep.Exit = 99
+	case roll < 80:
+		rep.Outcome = scheduler.OutcomeLost
+	case roll < 84:
+		rep.Outcome = scheduler.OutcomeTimeout
+	case roll < 87:
+		rep.Outcome = scheduler.OutcomeRefused
+	default:
+		outcome := []scheduler.Outcome{scheduler.OutcomeUnreachable, scheduler.OutcomeRunning}[roll%2]
+		x.queue = append(x.queue, scheduler.Report{Attempt: id, Outcome: outcome})
+		return
+	}
+	x.end(id, rep)
+}
+
+// boot starts an engine, as after a crash. It may crash again.
+func (s *sim) boot() {
+	e, err := New(s.store, map[string]scheduler.Executor{"local": s.ex}, Options{Env: []string{}, Seed: s.rng.Uint64() | 1})
+	if err == nil {
+		err = e.load(context.Background(), 1)
+	}
+	if err != nil {
+		panic(violation(err.Error()))
+	}
+	s.e = e
+	s.round(s.dagSet())
+}
+
+func (s *sim) dagSet() *dagSet { return &dagSet{set: s.set, done: make(answer, 1)} }
+
+// round takes a group through the engine, and lets the launcher work or not.
+func (s *sim) round(group ...input) {
+	if err := s.e.round(context.Background(), group); err != nil {
+		panic(violation(err.Error()))
+	}
+	s.checkSlots()
+}
+
+// checkSlots counts the slots anew from the states.
+func (s *sim) checkSlots() {
+	active, ready := 0, 0
+	for _, l := range s.e.core.runs {
+		for i := range l.Tasks {
+			if l.Tasks[i].State.Active() {
+				active++
+			}
+			if l.Tasks[i].State == scheduler.StateScheduled {
+				ready++
+			}
+		}
+	}
+	p := s.e.core.pools["local"]
+	if active != len(p.active) || active != len(s.e.core.attempts) || active > p.executor.Slots() {
+		panic(violation(fmt.Sprintf("%d tasks are active, %d slots taken, %d attempts known", active, len(p.active), len(s.e.core.attempts))))
+	}
+	if ready > 0 && active < p.executor.Slots() {
+		panic(violation(fmt.Sprintf("%d tasks are ready and only %d slots taken", ready, active)))
+	}
+	if ready > p.depth {
+		panic(violation(fmt.Sprintf("%d tasks are ready, and the queue has %d", ready, p.depth)))
+	}
+}
+
+// do takes one random step.
+func (s *sim) do() {
+	switch roll := s.rng.IntN(100); {
+	case roll < 30:
+		s.group()
+	case roll < 60:
+		s.ex.progress()
+	case roll < 85:
+		s.e.launchers["local"].work(context.Background())
+	case roll < 95:
+		time.Sleep(time.Duration(s.rng.IntN(4000)) * time.Millisecond)
+		s.round()
+	case roll < 97:
+		time.Sleep(6 * time.Minute)
+		s.round()
+	case roll < 99:
+		i, name := s.rng.IntN(2), 3*s.rng.IntN(len(simDAGs)/3)
+		if s.set.Files[1-i].Name != simDAGs[name].Name {
+			s.set.Files[i] = simDAGs[name+s.rng.IntN(3)]
+		}
+		s.round(s.dagSet())
+	default:
+		panic(crash{})
+	}
+}
+
+// group makes a group of inputs, and sees what was answered.
+func (s *sim) group() {
+	var group []input
+	var after []func()
+	for range 1 + s.rng.IntN(4) {
+		in, then := s.input()
+		group, after = append(group, in), append(after, then)
+	}
+	s.round(group...)
+	for _, f := range after {
+		f()
+	}
+}
+
+func (s *sim) input() (input, func()) {
+	done := make(answer, 1)
+	switch roll := s.rng.IntN(100); {
+	case roll < 40 && len(s.ex.queue) > 0:
+		n := 1 + s.rng.IntN(len(s.ex.queue))
+		list := slices.Clone(s.ex.queue[:n])
+		if s.chance(10) {
+			s.rng.Shuffle(n, func(i, j int) { list[i], list[j] = list[j], list[i] })
+		}
+		return &reports{executor: "local", list: list, done: done}, func() {
+			// Taken: not repeated, unless the answer gets lost.
+			if err := s.answered(done); err == nil && !s.chance(10) {
+				s.drop(list)
+			}
+		}
+	case roll < 50:
+		return s.manual(done)
+	case roll < 55 && len(s.e.core.runs) > 0:
+		ids := slices.Sorted(maps.Keys(s.e.core.runs))
+		return &cancel{id: ids[s.rng.IntN(len(ids))], done: done}, func() { s.answered(done) }
+	case roll < 75 && len(s.wanted) > 0:
+		return s.intake(s.rng.IntN(len(s.wanted)), done)
+	}
+	if s.batches >= 5 {
+		return s.manual(done)
+	}
+	s.batches++
+	s.wanted = append(s.wanted, trigger.Intake{Arrivals: []trigger.Arrival{{Batch: testBatch(s.batches)}}})
+	return s.intake(len(s.wanted)-1, done)
+}
+
+// answered returns the answer to an input whose round came back.
+func (s *sim) answered(done answer) error {
+	select {
+	case err := <-done:
+		return err
+	default:
+		panic(violation("a round came back without an answer"))
+	}
+}
+
+// intake decides anew on a batch that was not accepted so far, as dispatch would, with the rules of now.
+func (s *sim) intake(i int, done answer) (input, func()) {
+	b := s.wanted[i].Arrivals[0].Batch
+	set, _ := s.e.Rules()
+	in := trigger.Intake{Gen: set.Gen, Arrivals: []trigger.Arrival{{Batch: b}}}
+	for _, r := range set.Rules {
+		f := trigger.Firing{Kind: trigger.KindBatch, DAG: r.DAG, Rule: r.ID, Key: b.ID, Version: r.Version}
+		f.Batches = append(f.Batches, b)
+		in.Firings = append(in.Firings, f)
+		in.Arrivals[0].Dispositions = append(in.Arrivals[0].Dispositions,
+			trigger.Disposition{Batch: b.ID, Rule: r.Name(), Fate: trigger.FateRun, Run: f.RunID()})
+	}
+	return &intake{in: in, done: done}, func() {
+		switch err := s.answered(done); {
+		case err == nil:
+			for _, f := range in.Firings {
+				s.accepted[f.RunID()] = true
+			}
+			if !s.chance(10) { // else the answer is lost, and the batch comes again
+				s.wanted = slices.DeleteFunc(s.wanted, func(w trigger.Intake) bool { return w.Arrivals[0].Batch.ID == b.ID })
+			}
+		case !errors.Is(err, trigger.ErrStale) && !errors.Is(err, trigger.ErrUnavailable):
+			panic(violation("intake: " + err.Error()))
+		}
+	}
+}
+
+func (s *sim) manual(done answer) (input, func()) {
+	id := fmt.Sprint("m", len(s.manuals))
+	if len(s.manuals) >= 5 || len(s.manuals) > 0 && s.chance(30) {
+		id = fmt.Sprint("m", s.rng.IntN(len(s.manuals)))
+	}
+	if s.manuals[id] == "" {
+		s.manuals[id] = fmt.Sprint("d", s.rng.IntN(len(simDAGs)/3))
+	}
+	in := &manual{dag: s.manuals[id], id: id, done: done}
+	return in, func() {
+		if err := s.answered(done); err == nil {
+			s.accepted[in.run.ID] = true
+		} else if !errors.Is(err, scheduler.ErrNotFound) {
+			panic(violation("trigger: " + err.Error()))
+		}
+	}
+}
+
+// drop takes reports that were accepted out of the queue.
+func (s *sim) drop(list []scheduler.Report) {
+	for _, rep := range list {
+		same := func(q scheduler.Report) bool {
+			return q.Attempt == rep.Attempt && q.Outcome == rep.Outcome && q.EndedAt.Equal(rep.EndedAt)
+		}
+		if i := slices.IndexFunc(s.ex.queue, same); i >= 0 {
+			s.ex.queue = slices.Delete(s.ex.queue, i, i+1)
+		}
+	}
+}
+
+// schedule runs one schedule.
+func (s *sim) schedule(steps int) {
+	s.survive(s.boot)
+	for range steps {
+		s.survive(s.do)
+	}
+	s.calm = true
+	for i := 0; !s.drained(); i++ {
+		if i > 3000 {
+			panic(violation("it does not come to an end"))
+		}
+		s.drain()
+	}
+	s.checkEnd()
+}
+
+// survive runs f, and boots again after a crash until a boot succeeds.
+func (s *sim) survive(f func()) {
+	for crashed := s.crashed(f); crashed; crashed = s.crashed(s.boot) {
+		s.crashes++
+	}
+}
+
+func (s *sim) crashed(f func()) (yes bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			if _, ok := r.(crash); !ok {
+				panic(r)
+			}
+			yes = true
+		}
+	}()
+	f()
+	return false
+}
+
+// drain lets everything go well for a while.
+func (s *sim) drain() {
+	if len(s.wanted) > 0 {
+		in, then := s.intake(0, make(answer, 1))
+		s.round(in)
+		then()
+	}
+	s.e.launchers["local"].work(context.Background())
+	for range s.ex.running() {
+		s.ex.progress()
+	}
+	if n := len(s.ex.queue); n > 0 {
+		done := make(answer, 1)
+		s.round(&reports{executor: "local", list: s.ex.queue, done: done})
+		if s.answered(done) == nil {
+			s.ex.queue = s.ex.queue[n:]
+		}
+	}
+	time.Sleep(6 * time.Minute)
+	s.round()
+}
+
+func (s *sim) drained() bool {
+	return len(s.wanted) == 0 && len(s.ex.queue) == 0 && len(s.e.core.runs) == 0 && len(s.ex.running()) == 0
+}
+
+// checkEnd looks at what the store has at the end.
+func (s *sim) checkEnd() {
+	ctx := context.Background()
+	for id := range s.accepted {
+		d, err := s.store.Run(ctx, id)
+		if err != nil {
+			panic(violation("promised run " + id + ": " + err.Error()))
+		}
+		if !d.Run.State.Terminal() {
+			panic(violation("run " + id + " is forgotten: " + states(d)))
+		}
+		s.checkMoves(d)
+	}
+	for i := 1; i <= s.batches; i++ {
+		if len(s.wanted) > 0 {
+			panic(violation("batches are left"))
+		}
+	}
+	snap, err := s.store.Load(ctx)
+	if err != nil || len(snap.Live) > 0 {
+		panic(violation(fmt.Sprintf("%d runs are live at the end, %v", len(snap.Live), err)))
+	}
+	if p := s.e.core.pools["local"]; len(p.active) > 0 || len(s.e.handed) > 0 || len(s.e.core.attempts) > 0 {
+		panic(violation(fmt.Sprintf("%d slots and %d handed attempts are left", len(p.active), len(s.e.handed))))
+	}
+	for id, v := range s.e.core.versions {
+		if v.refs <= 0 {
+			panic(violation("version " + id + " is kept without a user"))
+		}
+	}
+}
+
+// checkMoves follows the audit trail: each task's moves are one chain by the tables, and end in its state.
+func (s *sim) checkMoves(d *scheduler.RunDetail) {
+	at := map[string]scheduler.State{"": scheduler.StateQueued}
+	for _, t := range d.Tasks {
+		at[t.Task] = scheduler.StateNone
+	}
+	for _, m := range d.Moves {
+		if at[m.Task] != m.From {
+			panic(violation(fmt.Sprintf("run %s: move %+v, but it was %s", d.Run.ID, m, at[m.Task])))
+		}
+		at[m.Task] = m.To
+	}
+	for _, t := range d.Tasks {
+		if at[t.Task] != t.State {
+			panic(violation(fmt.Sprintf("run %s: task %s is %s, its moves end in %s", d.Run.ID, t.Task, t.State, at[t.Task])))
+		}
+	}
+	if at[""] != d.Run.State {
+		panic(violation(fmt.Sprintf("run %s is %s, its moves end in %s", d.Run.ID, d.Run.State, at[""])))
+	}
+}
+
+// simulate runs the schedule of one seed and returns what it broke, or "".
+func simulate(seed uint64) (broke string, crashes, runs int) {
+	s := &sim{
+		rng: rand.New(rand.NewPCG(seed, 17)), store: schedulertest.NewStore(), accepted: map[string]bool{}, manuals: map[string]string{},
+	}
+	s.store.Intercept = s.intercept
+	s.ex = &simExec{s: s, attempts: map[string]*simAttempt{}}
+	for _, i := range s.rng.Perm(len(simDAGs) / 3)[:2] {
+		s.set.Files = append(s.set.Files, simDAGs[3*i])
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			v, ok := r.(violation)
+			if !ok {
+				panic(r)
+			}
+			broke = string(v)
+		}
+		crashes, runs = s.crashes, len(s.accepted)
+	}()
+	s.schedule(20 + s.rng.IntN(80))
+	return "", 0, 0
+}
+
+func TestSimulation(t *testing.T) {
+	t.Parallel()
+	const parts = 8
+	var crashes, runs atomic.Int64
+	t.Run("seeds", func(t *testing.T) {
+		for part := range parts {
+			t.Run(fmt.Sprint(part), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					for seed := uint64(part); seed < simSchedules; seed += parts {
+						broke, c, r := simulate(seed)
+						if broke != "" {
+							t.Fatalf("seed %d: %s", seed, broke)
+						}
+						crashes.Add(int64(c))
+						runs.Add(int64(r))
+					}
+				})
+			})
+		}
+	})
+	t.Logf("%d schedules, %d crashes, %d runs", simSchedules, crashes.Load(), runs.Load())
+	if crashes.Load() < simSchedules || runs.Load() < simSchedules {
+		t.Error("the simulation does too little")
+	}
+}

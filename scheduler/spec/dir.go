@@ -1,0 +1,273 @@
+package spec
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// DirOptions are the tunables of a [Dir]; zero values are filled in.
+type DirOptions struct {
+	// Poll is how often the directory is looked at even if no event came: network file systems send none. 0: 5 s.
+	Poll time.Duration
+	// Settle is how long a change must be quiet before files are read. 0: 20 ms.
+	Settle time.Duration
+	// Builtin are files that come with the program, by name.
+	Builtin map[string][]byte
+	// Logger may be nil.
+	Logger *slog.Logger
+}
+
+// maxFiles bounds the files of a directory.
+const maxFiles = 20_000
+
+// racy is how young a file's time may be, when it is read, for a later change to keep that time.
+const racy = 2 * time.Second
+
+// Dir watches a directory of DAG files: every *.yaml and *.yml in it and below, except in hidden directories. It reads a file again only
+// when its size or time changed, and compiles it only when its content did.
+type Dir struct {
+	path  string
+	opts  DirOptions
+	log   *slog.Logger
+	files map[string]*entry
+	built []File
+	// lastErr is the fault that was logged last, so that it is not logged again at each poll.
+	lastErr string
+}
+
+// entry is what is known of one file.
+type entry struct {
+	size int64
+	time time.Time
+	// fresh: the file was so young when it was read that its time proves nothing.
+	fresh bool
+	sum   [sha256.Size]byte
+	file  File
+}
+
+// NewDir returns a Dir of the directory at path; "" has built-in files only.
+func NewDir(path string, opts DirOptions) *Dir {
+	opts.Poll = cmp.Or(opts.Poll, 5*time.Second)
+	opts.Settle = cmp.Or(opts.Settle, 20*time.Millisecond)
+	d := &Dir{path: path, opts: opts, log: opts.Logger, files: map[string]*entry{}}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	for _, name := range slices.Sorted(maps.Keys(opts.Builtin)) {
+		f := ReadFile(name, opts.Builtin[name])
+		f.Builtin = true
+		d.built = append(d.built, f)
+	}
+	return d
+}
+
+// Run reads the directory and calls apply with the whole set, then again after every change, until ctx ends. If apply returns an error the
+// same set, or a newer one, comes again.
+func (d *Dir) Run(ctx context.Context, apply func(ctx context.Context, set Set) error) error {
+	watcher := d.watcher()
+	var events chan fsnotify.Event
+	var faults chan error
+	if watcher != nil {
+		defer watcher.Close()
+		events, faults = watcher.Events, watcher.Errors
+	}
+	pending := true // the first set is always news
+	poll := time.NewTicker(d.opts.Poll)
+	defer poll.Stop()
+	for {
+		changed, partial := d.scan(watcher)
+		if pending = pending || changed; pending {
+			err := apply(ctx, d.set(partial))
+			if pending = err != nil; pending && ctx.Err() == nil {
+				d.log.Warn("DAG files were not taken over", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-poll.C:
+		case <-faults: // events may be lost: look
+		case <-events:
+			if !d.settle(ctx, events) {
+				return nil
+			}
+		}
+	}
+}
+
+func (d *Dir) watcher() *fsnotify.Watcher {
+	if d.path == "" {
+		return nil
+	}
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		d.log.Warn("directory can not be watched, looking at it from time to time instead", "path", d.path, "err", err)
+		return nil
+	}
+	return w
+}
+
+// settle waits until events pause, since most editors write a file in several steps; but not for ever.
+func (d *Dir) settle(ctx context.Context, events <-chan fsnotify.Event) bool {
+	limit := time.After(25 * d.opts.Settle)
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-limit:
+			return true
+		case <-time.After(d.opts.Settle):
+			return true
+		case <-events:
+		}
+	}
+}
+
+// Read reads the directory once and returns its files, for commands that only look.
+func (d *Dir) Read() Set {
+	_, partial := d.scan(nil)
+	return d.set(partial)
+}
+
+func (d *Dir) set(partial bool) Set {
+	set := Set{Partial: partial}
+	for _, name := range slices.Sorted(maps.Keys(d.files)) {
+		set.Files = append(set.Files, d.files[name].file)
+	}
+	set.Files = append(set.Files, d.built...)
+	return set
+}
+
+// scan brings files up to date. partial says that a part of the directory could not be read; what was known of that part stays.
+func (d *Dir) scan(w *fsnotify.Watcher) (changed, partial bool) {
+	if d.path == "" {
+		return false, false
+	}
+	found := map[string]bool{}
+	var unread []string
+	err := filepath.WalkDir(d.path, func(path string, e fs.DirEntry, err error) error {
+		name := d.name(path)
+		switch {
+		case err != nil:
+			unread = append(unread, name)
+			d.complain(err)
+			if e != nil && e.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case name != "." && strings.HasPrefix(filepath.Base(path), "."):
+			if e.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case e.IsDir():
+			if w != nil {
+				if err := w.Add(path); err != nil {
+					d.complain(err)
+				}
+			}
+			return nil
+		case !isDAGFile(path) || len(found) >= maxFiles:
+			return nil
+		}
+		if d.refresh(name, path) {
+			changed = true
+		}
+		if d.files[name] != nil {
+			found[name] = true
+		}
+		return nil
+	})
+	if err != nil {
+		d.complain(err)
+		return changed, true
+	}
+	if len(unread) == 0 {
+		d.lastErr = ""
+	}
+	for name := range d.files {
+		if !found[name] && !within(name, unread) {
+			delete(d.files, name)
+			changed = true
+		}
+	}
+	return changed, len(unread) > 0
+}
+
+func (d *Dir) name(path string) string {
+	rel, err := filepath.Rel(d.path, path)
+	if err != nil {
+		return path
+	}
+	return filepath.ToSlash(rel)
+}
+
+func (d *Dir) complain(err error) {
+	if text := err.Error(); text != d.lastErr {
+		d.lastErr = text
+		d.log.Warn("DAG directory can not be read", "path", d.path, "err", err)
+	}
+}
+
+func isDAGFile(path string) bool {
+	ext := filepath.Ext(path)
+	return ext == ".yaml" || ext == ".yml"
+}
+
+// within reports whether name is one of dirs or below one.
+func within(name string, dirs []string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool { return dir == "." || name == dir || strings.HasPrefix(name, dir+"/") })
+}
+
+// refresh reads a file if it may have changed, and reports whether it did. A file that is gone in the meantime is left to the next scan.
+func (d *Dir) refresh(name, path string) bool {
+	info, err := os.Stat(path) // follows links: mounted configuration consists of them
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	old := d.files[name]
+	if old != nil && !old.fresh && old.size == info.Size() && old.time.Equal(info.ModTime()) {
+		return false
+	}
+	now := &entry{size: info.Size(), time: info.ModTime(), fresh: time.Since(info.ModTime()) < racy}
+	src, err := readBounded(path)
+	if err != nil {
+		now.file = File{Name: name, Faults: Errors{{File: name, Msg: fmt.Sprintf("can not be read: %v", err)}}}
+		now.sum = sha256.Sum256([]byte("fault " + err.Error()))
+	} else {
+		now.sum = sha256.Sum256(src)
+	}
+	if old != nil && old.sum == now.sum {
+		now.file = old.file
+		d.files[name] = now
+		return false
+	}
+	if err == nil {
+		now.file = ReadFile(name, src)
+	}
+	d.files[name] = now
+	return true
+}
+
+// readBounded reads a file up to one byte more than [Compile] takes.
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, MaxBytes+1))
+}
