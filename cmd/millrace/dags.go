@@ -89,7 +89,7 @@ func newDAGsShow(g *global) *cobra.Command {
 }
 
 func dagTable(w io.Writer, d dagDetail) error {
-	_, _ = fmt.Fprintf(w, "dag\t%s\nversion\t%s\nfile\t%s\n", d.ID, d.Version, d.File)
+	_, _ = fmt.Fprintf(w, "dag\t%s\nversion\t%s\nfile\t%s\n", d.ID, d.Version, cmp.Or(d.File, "(built in)"))
 	if d.Error != "" {
 		_, _ = fmt.Fprintf(w, "error\t%s\n", strings.ReplaceAll(d.Error, "\n", "\n\t"))
 	}
