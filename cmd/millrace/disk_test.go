@@ -40,8 +40,8 @@ func TestSyncFails(t *testing.T) {
 	needTool(t, "strace")
 	for _, n := range []int{1, 2, 7, 40} {
 		s := newServer(t, "dev", "--log-level", "error")
-		segment := filepath.Join(s.dir, "log", fmt.Sprintf("%020d.seg", 0))
-		s.launch("strace", "-f", "-qq", "-o", "/dev/null", "-P", segment, "-e", "trace=fdatasync,fsync",
+		segment := filepath.Join(s.dir, "log", fmt.Sprintf("%020d.wal", 0))
+		s.launch("strace", "-D", "-f", "-qq", "-o", "/dev/null", "-P", segment, "-e", "trace=fdatasync,fsync",
 			"-e", fmt.Sprintf("inject=fdatasync:error=EIO:when=%d", n))
 		x := sendTo(s, 4)
 		select {

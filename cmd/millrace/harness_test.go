@@ -19,13 +19,17 @@ import (
 	"time"
 )
 
-// binary builds millrace once for all tests that run it as people do: as a process.
+// binary builds millrace once for all tests that run it as people do: as a process. MILLRACE_TEST_BINARY names one that is built already.
 var binary = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("MILLRACE_TEST_BINARY"); path != "" {
+		return path, nil
+	}
 	dir, err := os.MkdirTemp("", "millrace-test-bin-")
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, "millrace")
+	builtIn = dir
 	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, out)
@@ -33,10 +37,13 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
+// builtIn is the directory of what binary built, which TestMain removes.
+var builtIn string
+
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := binary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	if builtIn != "" {
+		_ = os.RemoveAll(builtIn)
 	}
 	os.Exit(code)
 }
@@ -100,6 +107,7 @@ func (s *server) launch(wrap ...string) {
 	s.stderr = &lockedBuffer{}
 	s.cmd.Stderr = s.stderr
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	s.cmd.WaitDelay = time.Second // a tracer holds stderr longer
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
