@@ -18,7 +18,7 @@ func TestTaskContract(t *testing.T) {
 	t.Parallel()
 	r := start(t, t.TempDir(), localexec.Options{})
 	id := "r1.extract.-1.1"
-	r.launch(script(id, `cat "$MILLRACE_INPUT"; echo; echo err >&2; ls; ls -l /proc/self/fd | sed 's/.*-> //'; env | sort
+	r.launch(script(id, `cat "$MILLRACE_INPUT"; echo; echo err >&2; ls -a | wc -l; env | sort
 		echo '{"rows":3}' > "$MILLRACE_OUTPUT"; cat; exit 7`, "A=b"))
 	rep := r.await(id)
 	if rep.Outcome != scheduler.OutcomeExited || rep.Exit != 7 || rep.Signal != "" {
@@ -31,20 +31,31 @@ func TestTaskContract(t *testing.T) {
 		t.Errorf("got %+v, want times, node and pid", rep)
 	}
 	log := r.readLog(id, 0)
-	t.Log(log)
-	for _, want := range []string{"{\"v\":1}\nerr\n", "\nA=b\n", "MILLRACE_OUTPUT=" + r.dir} {
-		if !strings.Contains(log, want) {
-			t.Errorf("got log without %q", want)
-		}
+	if want := "{\"v\":1}\nerr\n2\nA=b\nMILLRACE_INPUT=" + r.dir; !strings.HasPrefix(log, want) || !strings.Contains(log, "\nMILLRACE_OUTPUT="+r.dir) {
+		t.Errorf("got log %q, want the input, both streams, an empty directory, the environment: %q", log, want)
 	}
 	if got := r.readLog(id, 3); got != log[3:] {
 		t.Errorf("got %q from offset 3", got)
 	}
+	fds := script("r1.fds.-1.1", "")
+	fds.Argv = []string{"ls", "-l", "/proc/self/fd"}
+	r.launch(fds)
+	own := r.await(fds.ID).Log
+	var open []string
+	for line := range strings.Lines(r.readLog(fds.ID, 0)) {
+		if _, target, ok := strings.Cut(line, " -> "); ok {
+			open = append(open, strings.TrimSpace(target))
+		}
+	}
+	// The fourth is the directory that ls reads.
+	if len(open) != 4 || open[0] != os.DevNull || open[1] != own || open[2] != own {
+		t.Errorf("got descriptors %q, want those of standard input, output and error only", open)
+	}
 	if _, err := r.Log(t.Context(), "r1.none.-1.1", 0); !errors.Is(err, scheduler.ErrNotFound) {
 		t.Errorf("got %v, want ErrNotFound", err)
 	}
-	eventually(t, "the attempt's directory is removed", func() bool {
-		left, err := os.ReadDir(filepath.Join(r.dir, "attempts"))
+	eventually(t, "the directories are removed or kept for others", func() bool {
+		left, err := filepath.Glob(filepath.Join(r.dir, "attempts", "r1.*"))
 		return err == nil && len(left) == 0
 	})
 }

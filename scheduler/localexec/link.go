@@ -93,17 +93,17 @@ func (l *link) request(m *runner.Message) (chan error, error) {
 // serve reads until the connection breaks or ctx ends, and joins all that it has started. deliver gets one batch of reports after the other.
 func (l *link) serve(ctx context.Context, deliver func(context.Context, *runner.Message) error, active func(int)) error {
 	inner, cancel := context.WithCancel(ctx)
-	batches := make(chan *runner.Message, 1) // The runner sends the next one after the ack.
+	batches := make(chan *runner.Message, 1) // The runner sends the next one after our answer.
 	var wg sync.WaitGroup
-	wg.Go(func() { l.deliver(inner, batches, deliver) })
-	stop := context.AfterFunc(ctx, func() {
-		_ = l.write(&runner.Message{Kind: runner.KindBye})
-		_ = l.conn.Close()
+	wg.Go(func() {
+		l.deliver(inner, batches, deliver)
+		if ctx.Err() != nil {
+			_ = l.write(&runner.Message{Kind: runner.KindBye})
+		}
+		_ = l.conn.Close() // Ends read.
 	})
 	err := l.read(inner, batches, active)
-	stop()
 	cancel()
-	_ = l.conn.Close()
 	wg.Wait()
 	l.fail(err)
 	return err
@@ -157,18 +157,22 @@ func (l *link) fail(err error) {
 	}
 }
 
-// deliver hands batches over, each until it is taken, and acknowledges them.
+// deliver hands batches over and says whether they were taken. One that was not comes again, with what has happened since. When ctx ends, it
+// finishes what it is at: a batch that was taken is acknowledged.
 func (l *link) deliver(ctx context.Context, batches <-chan *runner.Message, take func(context.Context, *runner.Message) error) {
-	for {
+	failures := 0
+	for ctx.Err() == nil {
 		select {
 		case m := <-batches:
-			for failures := 0; take(ctx, m) != nil; failures++ {
+			answer := &runner.Message{Kind: runner.KindAck, Seq: m.Seq}
+			if take(ctx, m) == nil {
+				failures = 0
+			} else {
+				answer.Kind = runner.KindNack
+				failures++
 				pause(ctx, failures)
-				if ctx.Err() != nil {
-					return
-				}
 			}
-			if l.write(&runner.Message{Kind: runner.KindAck, Seq: m.Seq}) != nil {
+			if l.write(answer) != nil {
 				return
 			}
 		case <-ctx.Done():

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/ingest/vfs"
 	"millrace/scheduler"
 	"millrace/scheduler/localexec"
 	"millrace/scheduler/localexec/runner"
@@ -253,7 +254,10 @@ func runnerPID(t testing.TB, dir string) int {
 
 func awaitNoRunner(t testing.TB, dir string) {
 	t.Helper()
-	eventually(t, "the runner ends", func() bool { return runnerPID(t, dir) == 0 })
+	eventually(t, "the runner ends", func() bool {
+		lock, err := vfs.OS.Lock(filepath.Join(dir, "LOCK"))
+		return err == nil && lock.Close() == nil
+	})
 }
 
 func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }

@@ -14,7 +14,7 @@ type metrics struct {
 	starts  prometheus.Counter
 }
 
-var slotsDesc = prometheus.NewDesc("millrace_executor_slots", "Slots of an executor.", []string{"executor", "state"}, nil)
+var slotsDesc = prometheus.NewDesc("millrace_executor_runner_slots", "Slots of an executor as its runner counts them; right after a restart, too.", []string{"executor", "state"}, nil)
 
 func newMetrics(e *Executor, name string, reg prometheus.Registerer) (*metrics, error) {
 	labels := prometheus.Labels{"executor": name}

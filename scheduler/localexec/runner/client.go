@@ -105,6 +105,7 @@ func (r *runner) send(c *client, m *Message) {
 // drop ends a client, with a last word if there is one. What it has not acknowledged is news again.
 func (r *runner) drop(c *client, last string) {
 	if c != r.client {
+		c.close()
 		return
 	}
 	if last != "" {
@@ -115,6 +116,11 @@ func (r *runner) drop(c *client, last string) {
 	}
 	r.client = nil
 	c.close()
+	r.again(c)
+}
+
+// again makes news of what was sent and not taken. It goes out with what has happened since, in one batch.
+func (r *runner) again(c *client) {
 	for _, s := range c.flight {
 		r.news(s.a)
 	}
@@ -157,6 +163,10 @@ func (r *runner) handle(c *client, m *Message) {
 		r.disown(c, m, scheduler.OutcomeRefused, m.Error)
 	case KindAck:
 		r.acknowledged(c, m.Seq)
+	case KindNack:
+		if m.Seq == c.seq {
+			r.again(c)
+		}
 	case KindBye:
 		r.bye = true
 		r.drop(c, "")
@@ -244,14 +254,15 @@ func (r *runner) acknowledged(c *client, seq uint64) {
 		return
 	}
 	var recs []record
+	var taken []*attempt
 	for _, s := range c.flight {
 		if s.ended && !s.a.taken {
-			recs = append(recs, record{ID: s.a.id, Taken: true})
-			r.discard(s.a.id)
+			recs, taken = append(recs, record{ID: s.a.id, Taken: true}), append(taken, s.a)
 		}
 	}
 	c.flight = nil
 	if len(recs) > 0 {
 		_ = r.note(recs...) // Losing it only repeats a report.
+		r.discard(taken)
 	}
 }

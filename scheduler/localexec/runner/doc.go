@@ -10,7 +10,7 @@
 //	<dir>/socket     where the client connects, one at a time, the newest wins
 //	<dir>/journal    what was decided and seen; format in journal.go, fold in table.go
 //	<dir>/logs/      one file for each attempt, never removed here
-//	<dir>/attempts/  input.json, output.json and the working directory of each attempt; removed when its end was taken
+//	<dir>/attempts/  input.json, output.json and the working directory of each attempt; removed or used again when its end was taken
 //
 // # At most once
 //

@@ -14,6 +14,11 @@ import (
 	"millrace/scheduler"
 )
 
+const (
+	dirMode  fs.FileMode = 0o750
+	fileMode fs.FileMode = 0o640
+)
+
 // refusal is an error that repeating can not mend.
 type refusal struct{ error }
 
@@ -25,9 +30,10 @@ var errStarted = errors.New("it was started before")
 // place is where attempts live below the directory of the runner. Ids of tasks never become paths except through [safeName], and os.Root
 // keeps symbolic links from leading out.
 type place struct {
-	dir  string
-	root *os.Root
-	null *os.File
+	dir    string
+	root   *os.Root
+	null   *os.File
+	spares chan string // attempt directories to be used again; see recycle.go
 }
 
 func openPlace(dir string) (*place, error) {
@@ -36,7 +42,7 @@ func openPlace(dir string) (*place, error) {
 		return nil, err
 	}
 	for _, d := range []string{logsDir, attemptsDir} {
-		if err := root.MkdirAll(d, 0o750); err != nil {
+		if err := root.MkdirAll(d, dirMode); err != nil {
 			return nil, err
 		}
 	}
@@ -44,7 +50,7 @@ func openPlace(dir string) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &place{dir: dir, root: root, null: null}, nil
+	return &place{dir: dir, root: root, null: null, spares: make(chan string, maxSpares)}, nil
 }
 
 // exec starts the attempt's one process and returns its pid. A refusal is about the task, any other error about the machine.
@@ -84,11 +90,11 @@ func (p *place) exec(l *scheduler.Launch) (pid int, err error) {
 
 func (p *place) createLog(id string) (*os.File, error) {
 	name := LogName(id)
-	if err := p.root.MkdirAll(filepath.Dir(name), 0o750); err != nil {
+	if err := p.root.MkdirAll(filepath.Dir(name), dirMode); err != nil {
 		return nil, fmt.Errorf("make directory of log: %w", err)
 	}
 	// O_APPEND, because stdout and stderr share it with all that the task starts.
-	log, err := p.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o640)
+	log, err := p.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, fileMode)
 	if errors.Is(err, fs.ErrExist) {
 		return nil, errStarted
 	}
@@ -101,16 +107,11 @@ func (p *place) createLog(id string) (*os.File, error) {
 // prepare makes the attempt's directory and files, and returns its environment.
 func (p *place) prepare(l *scheduler.Launch) ([]string, error) {
 	name := attemptName(l.ID)
-	if err := p.root.RemoveAll(name); err != nil {
-		return nil, fmt.Errorf("clear attempt directory: %w", err)
-	}
-	if err := p.root.MkdirAll(filepath.Join(name, workName), 0o750); err != nil {
+	if err := p.freshDir(name); err != nil {
 		return nil, fmt.Errorf("make attempt directory: %w", err)
 	}
-	for file, data := range map[string][]byte{inputName: l.Input, outputName: nil} {
-		if err := p.root.WriteFile(filepath.Join(name, file), data, 0o640); err != nil {
-			return nil, fmt.Errorf("write attempt file: %w", err)
-		}
+	if err := p.root.WriteFile(filepath.Join(name, inputName), l.Input, fileMode); err != nil {
+		return nil, fmt.Errorf("write input: %w", err)
 	}
 	return append(l.Env[:len(l.Env):len(l.Env)],
 		"MILLRACE_INPUT="+filepath.Join(p.dir, name, inputName), p.outputVar(l.ID)), nil

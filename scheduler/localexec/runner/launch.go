@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"millrace/scheduler"
@@ -143,50 +142,4 @@ func (r *runner) ended(a *attempt, rep scheduler.Report) {
 	}
 	_ = r.note(record{ID: a.id, End: &rep})
 	r.news(a)
-}
-
-// discard has the directory of an attempt removed; the log stays.
-func (r *runner) discard(id string) {
-	select {
-	case r.janitor <- attemptName(id):
-	default: // It is far behind: the next start removes it.
-	}
-}
-
-// clean removes directories until the loop has ended. First those that an earlier runner has left: of attempts that nobody knows any more.
-func (r *runner) clean() {
-	for {
-		select {
-		case name := <-r.janitor:
-			if err := r.place.root.RemoveAll(name); err != nil {
-				r.log.Warn("attempt directory can not be removed", "dir", name, "err", err)
-			}
-		case <-r.done:
-			return
-		}
-	}
-}
-
-// leftovers returns the attempt directories that belong to no attempt that is still to be taken.
-func (r *runner) leftovers() ([]string, error) {
-	dir, err := r.place.root.Open(attemptsDir)
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, err
-	}
-	known := map[string]bool{}
-	for _, a := range r.tab.sorted() {
-		known[attemptName(a.id)] = true
-	}
-	var out []string
-	for _, name := range names {
-		if name = filepath.Join(attemptsDir, name); !known[name] {
-			out = append(out, name)
-		}
-	}
-	return out, nil
 }

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -48,8 +49,11 @@ func parseArgs(args []string) (*options, error) {
 		return nil, errors.New("parse arguments of runner: --dir is missing")
 	}
 	dir, err := canonical(opt.dir)
+	if err != nil {
+		return nil, fmt.Errorf("make runner directory: %w", err)
+	}
 	opt.dir = dir
-	return opt, err
+	return opt, nil
 }
 
 // canonical makes the directory and returns its one absolute name without symbolic links: by it a later runner knows our processes.
@@ -61,13 +65,43 @@ func canonical(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	return filepath.EvalSymlinks(dir)
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return "", err
+	}
+	// A claim is as durable as the names that lead to it, whoever has made them.
+	for d := dir; d != filepath.Dir(d); {
+		d = filepath.Dir(d)
+		if err := vfs.OS.SyncDir(d); errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EROFS) {
+			break // Not readable, or of a kind that is not synced: nobody has just made a name there.
+		} else if err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
 }
 
 // inherited wraps a descriptor that was passed to us, and keeps it from our children.
 func inherited(fd int, name string) *os.File {
 	unix.CloseOnExec(fd)
 	return os.NewFile(uintptr(fd), name)
+}
+
+// closeInherited closes what whoever started millrace has left open in it, so that neither we nor our tasks hold on to that. All that Go
+// itself opens is marked close-on-exec.
+func (o *options) closeInherited() {
+	names, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, e := range names {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd <= 2 || fd == o.lockFD || fd == o.listenFD {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			_ = unix.Close(fd)
+		}
+	}
 }
 
 // tellReady tells whoever has started us, once: "ok", or what went wrong.

@@ -95,15 +95,11 @@ func allPIDs() ([]int, error) {
 	return pids, err
 }
 
-// groupGone reports whether no process of the group can run any more. Zombies count as members for kill(2), and when our predecessor was
-// their parent, it is not for us to reap them: so look closer if asked to.
-func groupGone(pgid int, closer bool) bool {
-	if errors.Is(unix.Kill(-pgid, 0), unix.ESRCH) {
-		return true
-	}
-	if !closer {
-		return false
-	}
+// groupEmpty reports whether a group has no process, not even a zombie.
+func groupEmpty(pgid int) bool { return errors.Is(unix.Kill(-pgid, 0), unix.ESRCH) }
+
+// groupDead reports whether no process of a group can run any more. Zombies that are not ours to reap may remain.
+func groupDead(pgid int) bool {
 	pids, err := allPIDs()
 	if err != nil {
 		return false

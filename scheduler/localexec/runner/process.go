@@ -53,7 +53,12 @@ func (r *runner) checkLingering() {
 }
 
 func (r *runner) finishIfGone(a *attempt) {
-	if groupGone(a.start.PID, a.killed) {
+	dead := groupEmpty(a.start.PID) || a.killed && groupDead(a.start.PID)
+	if a.adopted && !dead {
+		known, err := r.hasMember(a)
+		dead = err == nil && !known
+	}
+	if dead {
 		delete(r.lingering, a)
 		r.finish(a)
 	}
@@ -84,6 +89,13 @@ func (r *runner) finish(a *attempt) {
 	}
 	rep.Output, rep.OutputError = r.place.output(a.id)
 	r.ended(a, rep)
+}
+
+// hasMember reports whether a process that is known to be the attempt's runs in its group. An adopted leader may have been reaped by
+// another, and its group's id been given away: then the id alone says nothing.
+func (r *runner) hasMember(a *attempt) (bool, error) {
+	members, err := r.members([]*attempt{a})
+	return slices.ContainsFunc(members[a], func(m member) bool { return m.pgid == a.start.PID }), err
 }
 
 // watchTime arms the timer of a: for its timeout, or for the end of its grace.
@@ -142,15 +154,12 @@ func (r *runner) kill(a *attempt) {
 	r.signal(a, unix.SIGKILL)
 }
 
-// signal sends sig to the group. Its id is safe while the leader is our child and not reaped; an adopted leader may have been reaped by
-// another, so there the group must be known by a living leader or a marked member.
+// signal sends sig to the group. Its id is safe while the leader is our child and not reaped, or while it has members; see hasMember.
 func (r *runner) signal(a *attempt, sig unix.Signal) {
 	if a.adopted {
-		if _, alive := a.start.alive(r.boot); !alive {
-			members, err := r.members([]*attempt{a})
-			if err != nil || !slices.ContainsFunc(members[a], func(m member) bool { return m.pgid == a.start.PID }) {
-				return
-			}
+		_, alive := a.start.alive(r.boot)
+		if known, err := r.hasMember(a); !alive && (err != nil || !known) {
+			return
 		}
 	}
 	// ESRCH, no such process, is as good.

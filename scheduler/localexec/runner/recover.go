@@ -52,7 +52,7 @@ func (r *runner) recoverOne(a *attempt, members []member) {
 	if a.start == nil {
 		// The runner before died between exec and its record. The leader is the first of the members that lead a group.
 		if m := leader(members); m != nil {
-			start := &process{PID: m.pid, Start: m.start, Boot: r.boot, At: time.Now().UTC()}
+			start := &process{PID: m.pgid, Start: m.start, Boot: r.boot, At: time.Now().UTC()}
 			_ = r.note(record{ID: a.id, Start: start})
 		}
 	}
@@ -72,27 +72,25 @@ func (r *runner) recoverOne(a *attempt, members []member) {
 	// The leader is gone, unseen. Its group is ours as far as its processes are marked.
 	a.adopted = true
 	a.killed = true
-	r.killMembers(a.start.PID, members)
+	for _, m := range members {
+		if m.pgid == a.start.PID {
+			_ = unix.Kill(m.pid, unix.SIGKILL)
+		}
+	}
 	r.gone(a, exitStatus{at: time.Now().UTC()})
 }
 
+// leader returns the oldest member that leads a group; or, if the leader is gone, the oldest member: its group is the attempt's.
 func leader(members []member) *member {
 	var first *member
 	for i := range members {
 		m := &members[i]
-		if m.pid == m.pgid && (first == nil || m.start < first.start) {
+		leads := m.pid == m.pgid
+		if first == nil || leads && first.pid != first.pgid || leads == (first.pid == first.pgid) && m.start < first.start {
 			first = m
 		}
 	}
 	return first
-}
-
-func (r *runner) killMembers(pgid int, members []member) {
-	for _, m := range members {
-		if m.pgid == pgid {
-			_ = unix.Kill(m.pid, unix.SIGKILL)
-		}
-	}
 }
 
 // members finds the processes of the attempts: those with the attempt's MILLRACE_OUTPUT in their environment, and those whose standard
@@ -154,9 +152,7 @@ func outputVarOf(pid int) string {
 
 func (r *runner) remove(names []string) {
 	for _, name := range names {
-		if err := r.place.root.RemoveAll(name); err != nil {
-			r.log.Warn("attempt directory can not be removed", "dir", name, "err", err)
-		}
+		r.removeDir(name)
 		select {
 		case <-r.done:
 			return

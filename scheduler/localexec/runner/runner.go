@@ -61,7 +61,7 @@ type runner struct {
 	events  chan func()
 	done    chan struct{} // closed when loop has ended
 	workers sync.WaitGroup
-	janitor chan string // names of attempt directories to remove
+	janitor chan discarded
 
 	logTick, lingerTick, mendTick, idleTimer <-chan time.Time
 }
@@ -251,6 +251,7 @@ func Main(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	opt.closeInherited()
 	tune()
 	err = serve(ctx, opt)
 	opt.tellReady(err)
@@ -287,7 +288,7 @@ func open(opt *options) (*runner, error) {
 		lock: lock, log: slog.New(slog.NewTextHandler(os.Stderr, nil)).With("pid", os.Getpid()),
 		running: map[int]*attempt{}, lingering: map[*attempt]struct{}{},
 		maxLog: defaultMaxLog, idle: defaultIdle,
-		events: make(chan func(), 256), done: make(chan struct{}), janitor: make(chan string, 64),
+		events: make(chan func(), 256), done: make(chan struct{}), janitor: make(chan discarded, 4096),
 	}
 	r.node, _ = os.Hostname()
 	if r.boot, err = bootID(); err != nil {

@@ -36,8 +36,9 @@ const (
 	KindReconcile = "reconcile" // client: IDs; done when the unknown ones are claimed as refused
 	KindRefuse    = "refuse"    // client: IDs, Error; like reconcile, but the unknown ones are reported as refused, with Error as the reason
 	KindDone      = "done"      // runner: Error, if the request was not carried out
-	KindReports   = "reports"   // runner: Reports; the next ones follow when these are acknowledged
+	KindReports   = "reports"   // runner: Reports; the next ones follow the ack or nack of these
 	KindAck       = "ack"       // client: Seq of the reports that it has committed
+	KindNack      = "nack"      // client: Seq of the reports that it could not commit; what is news then is sent again
 	KindBye       = "bye"       // client: it ends; the runner need not wait for its return
 	KindReplaced  = "replaced"  // runner: another client has connected, this one must not come back
 )
