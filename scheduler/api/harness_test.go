@@ -236,8 +236,9 @@ func (f *fakeChain) Facts(context.Context, batcher.Cut) (batcher.Facts, string, 
 
 // fakeExecutor has logs that grow.
 type fakeExecutor struct {
-	mu   sync.Mutex
-	logs map[string]string
+	mu     sync.Mutex
+	logs   map[string]string
+	opened int
 }
 
 func (f *fakeExecutor) set(attempt, text string) {
@@ -249,6 +250,7 @@ func (f *fakeExecutor) set(attempt, text string) {
 func (f *fakeExecutor) Log(_ context.Context, attempt string, offset int64) (io.ReadCloser, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.opened++
 	text, ok := f.logs[attempt]
 	if !ok {
 		return nil, scheduler.ErrNotFound

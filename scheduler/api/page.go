@@ -167,20 +167,49 @@ func (s *Server) taskLog(ctx context.Context, d *scheduler.RunDetail, t *schedul
 		l.Note = "The executor " + a.Executor + " is not in this process."
 		return l
 	}
-	r, err := exec.Log(ctx, a.ID, 0)
-	if err != nil {
-		if !errors.Is(err, scheduler.ErrNotFound) {
-			l.Note = "The log can not be read now."
-		}
-		return l
-	}
-	defer r.Close()
-	text, cut, err := tail(r, shown)
-	if err != nil {
-		l.Note = "The log could not be read to its end."
+	text, cut, err := lastPart(ctx, exec, a.ID)
+	if err != nil && !errors.Is(err, scheduler.ErrNotFound) {
+		l.Note = "The log can not be read to its end now."
 	}
 	l.Text, l.Cut = strings.ToValidUTF8(string(text), "\uFFFD"), cut
 	return l
+}
+
+// lastPart returns the end of a log. An executor does not say how long one is, but an offset beyond the end is empty: so the end is found
+// with a few small reads, and a page that looks again and again does not read gigabytes each time.
+func lastPart(ctx context.Context, exec scheduler.Executor, attempt string) (text []byte, cut bool, err error) {
+	beyond := func(offset int64) bool {
+		r, openErr := exec.Log(ctx, attempt, offset)
+		if openErr != nil {
+			err = openErr
+			return true
+		}
+		defer r.Close()
+		n, _ := io.ReadFull(r, make([]byte, 1)) // What can not be read is as good as the end.
+		return n == 0
+	}
+	least, most := int64(0), int64(shown)
+	for !beyond(most) {
+		least, most = most, 2*most
+	}
+	for most-least > shown {
+		if mid := (least + most) / 2; beyond(mid) {
+			most = mid
+		} else {
+			least = mid
+		}
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	start := max(0, least-shown)
+	r, err := exec.Log(ctx, attempt, start)
+	if err != nil {
+		return nil, false, err
+	}
+	defer r.Close()
+	text, cut, err = tail(r, shown)
+	return text, cut || start > 0, err
 }
 
 // tail returns the last n bytes of r, from the beginning of a line if it is cut.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"html"
 	"net/http/httptest"
 	"regexp"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"millrace/scheduler"
 )
 
 // TestPagesEscape puts what a sender or a task may write onto every page: nothing of it may become markup.
@@ -116,6 +119,25 @@ func TestTailOfLog(t *testing.T) {
 		if err != nil || string(got) != tt.want || cut != tt.cut {
 			t.Errorf("%d of %d bytes: got %q, %v, %v, want %q, %v", tt.n, len(tt.text), got, cut, err, tt.want, tt.cut)
 		}
+	}
+}
+
+// TestLastPart counts what is read of a long log to show its end.
+func TestLastPart(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{0, 1, shown - 1, shown, shown + 1, 3 * shown, 100*shown + 17} {
+		e := &fakeExecutor{logs: map[string]string{"a": strings.Repeat("0123456789abcde\n", size/16+1)[:size]}}
+		text, cut, err := lastPart(t.Context(), e, "a")
+		whole := e.logs["a"]
+		if err != nil || !strings.HasSuffix(whole, string(text)) || cut != (size > shown) || len(text) < min(size, shown-16) || len(text) > shown {
+			t.Errorf("%d bytes: got %d, cut %v, %v", size, len(text), cut, err)
+		}
+		if e.opened > 30 {
+			t.Errorf("%d bytes: opened %d times, want a few", size, e.opened)
+		}
+	}
+	if _, _, err := lastPart(t.Context(), &fakeExecutor{}, "none"); !errors.Is(err, scheduler.ErrNotFound) {
+		t.Errorf("no log: got %v, want ErrNotFound", err)
 	}
 }
 
