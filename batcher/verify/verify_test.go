@@ -250,7 +250,7 @@ func TestNoChain(t *testing.T) {
 // TestManyEntries: more entries than one group has, with offsets on several pages of the cover.
 func TestManyEntries(t *testing.T) {
 	t.Parallel()
-	const records, size = 3 * pageLen / 2, 600
+	const records, size = pageLen + 4000, 500
 	x := newFixture(t, records)
 	clear(x.dups)
 	seq := int64(0)
