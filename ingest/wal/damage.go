@@ -33,3 +33,6 @@ func (d Damage) Error() string {
 
 // Unwrap makes a Damage an [ingest.ErrCorrupt].
 func (d Damage) Unwrap() error { return ingest.ErrCorrupt }
+
+// before reports whether d ends below offset, so that a reader who begins there has nothing to do with it.
+func (d Damage) before(offset int64) bool { return d.First < offset && d.Next <= offset }

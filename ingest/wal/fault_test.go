@@ -274,7 +274,7 @@ func TestReserveOfTheDisk(t *testing.T) {
 		disk.SetCapacity(4 << 20)
 		l := open(t, dir, opts)
 		ingesttest.MustAppend(t, l, ingesttest.Records("r", 1)...)
-		disk.SetCapacity(2 << 20) // Someone else filled the disk.
+		disk.SetCapacity(1 << 20) // Someone else filled the disk.
 		time.Sleep(2 * time.Second)
 		_, err := l.Append(t.Context(), ingesttest.Records("r", 1))
 		wantIs(t, "append below the reserve", err, ingest.ErrFull)

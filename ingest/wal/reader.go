@@ -42,6 +42,7 @@ func OpenReader(fsys vfs.FS, dir string) (*Reader, error) {
 		return nil, fmt.Errorf("open log %q for reading: %w", dir, err)
 	}
 	r := &Reader{store: newStore(fsys, dir, m)}
+	r.snapshot = true
 	if seg := m.lastSegment(); seg != nil && seg.open() {
 		r.tail, r.note = provable(fsys, dir, m, *seg)
 	}

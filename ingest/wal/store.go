@@ -20,6 +20,8 @@ type store struct {
 	dir    string
 	stream ingest.Stream // of the live incarnation
 	salt   uint32        // of the live incarnation
+	// snapshot says that another process may trim, without this manifest knowing.
+	snapshot bool
 
 	manMu sync.Mutex // serialises changes of the manifest; taken before mu
 
@@ -221,11 +223,26 @@ func (s *store) Read(ctx context.Context, from int64, maxBytes int, buf []ingest
 		}
 		buf, from, err = s.readSegment(*seg, at, from, maxBytes, buf)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // Trimmed since; locate says so.
+			if err = s.gone(*seg); err == nil {
+				continue // Trimmed since; locate says so.
+			}
 		}
 		if err != nil || len(buf) > 0 {
 			return buf, from, err
 		}
+	}
+}
+
+// gone says what it means that the file of seg is not there; nil if the manifest gave it up meanwhile.
+func (s *store) gone(seg segment) error {
+	known := slices.ContainsFunc(s.manifest().Segments, func(other segment) bool { return other.First == seg.First })
+	switch {
+	case !known:
+		return nil
+	case s.snapshot:
+		return fmt.Errorf("read segment %s: %w", seg.name(), ingest.ErrTrimmed)
+	default:
+		return missing(seg)
 	}
 }
 
@@ -286,6 +303,9 @@ func (s *store) readSegment(seg segment, at cursor, from int64, maxBytes int, bu
 		it, err := w.step()
 		if err != nil {
 			return buf, from, fmt.Errorf("read segment %s: %w: %w", seg.name(), ingest.ErrUnavailable, err)
+		}
+		if it.kind == itemDamage && it.damage.before(from) {
+			continue
 		}
 		if it.kind == itemDamage && len(buf) == 0 {
 			return buf, from, it.damage
