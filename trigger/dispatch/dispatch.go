@@ -50,6 +50,7 @@ type Dispatcher struct {
 	listDue  time.Time
 	left     []hint // those that the last step did not get to
 	more     bool   // the last step left something to do at once
+	measured time.Time
 }
 
 // New returns a Dispatcher; nothing happens before Run. A chain's entries are read from cat; what was decided is loaded from ledger, and what
@@ -222,7 +223,7 @@ func (d *Dispatcher) step(ctx context.Context, hints []hint) {
 			acknowledge(ctx, h)
 		}
 		d.m.ackPending.Set(0)
-		d.m.lag.Set(d.lag(time.Now()).Seconds())
+		d.measure(time.Now())
 		return
 	}
 	// Nobody knows what was committed: load it, and do the rest again.
@@ -286,6 +287,15 @@ func (d *Dispatcher) await(ctx context.Context) {
 	case <-timer.C:
 	}
 	d.compile()
+}
+
+// measure sets the gauges that need a walk over all that is known, at most once a second.
+func (d *Dispatcher) measure(now time.Time) {
+	if now.Sub(d.measured) < time.Second {
+		return
+	}
+	d.measured = now
+	d.m.lag.Set(d.lag(now).Seconds())
 }
 
 // lag is the age of the oldest batch that a chain has decided and that is not in the ledger, as far as is known here.

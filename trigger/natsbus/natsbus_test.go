@@ -227,6 +227,23 @@ func TestOpensOverDamage(t *testing.T) {
 	}
 }
 
+func TestEmptyTakesOnlyItsOwn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"jetstream", "wal"} {
+		if err := os.MkdirAll(filepath.Join(dir, name, "x"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := empty(Options{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 1 || left[0].Name() != "wal" {
+		t.Errorf("left: %v (%v), want only what is not JetStream's", left, err)
+	}
+}
+
 func TestNeverBlocksNorGrows(t *testing.T) {
 	t.Parallel()
 	b := open(t, Options{Dir: t.TempDir(), MaxBytes: 1 << 20})

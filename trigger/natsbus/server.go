@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -75,7 +76,7 @@ func (b *Bus) judge(l *link, err error) {
 	b.o.Log.Error("embedded nats does nothing, it is started again with an empty directory; what was in it is found by the reconciler",
 		"err", err)
 	l.close()
-	if err := os.RemoveAll(b.o.Dir); err != nil {
+	if err := empty(b.o); err != nil {
 		b.o.Log.Error("nats directory can not be emptied", "err", err)
 	}
 	next, err := dial(b.o)
@@ -93,11 +94,14 @@ func startOrEmpty(o Options) (*server.Server, error) {
 		return srv, nil
 	}
 	o.Log.Error("embedded nats did not start, its directory is emptied; what was in it is found by the reconciler", "err", err)
-	if err := os.RemoveAll(o.Dir); err != nil {
+	if err := empty(o); err != nil {
 		return nil, fmt.Errorf("empty it: %w", err)
 	}
 	return start(o)
 }
+
+// empty removes what the server keeps in its directory, and nothing else that may be there.
+func empty(o Options) error { return os.RemoveAll(filepath.Join(o.Dir, server.JetStreamStoreDir)) }
 
 func start(o Options) (*server.Server, error) {
 	srv, err := server.NewServer(&server.Options{

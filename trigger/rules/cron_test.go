@@ -100,8 +100,8 @@ func TestNextTickProperties(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		from = from.Add(12 * time.Hour)
-		to := from.Add(40 * time.Hour)
+		from = from.Add(20 * time.Hour)
+		to := from.Add(14 * time.Hour)
 		rule := cronRule(fmt.Sprintf("%s %s %s * %s", minute, hour, day, weekday), zone)
 		c, err := parseCron(rule.Cron)
 		if err != nil {
