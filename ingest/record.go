@@ -32,7 +32,7 @@ type Record struct {
 // Limits of a record.
 const (
 	MaxType   = 64
-	MaxLane   = 1024
+	MaxLane   = 640 // so that prefix, lane and file name fit a key of 1,024 bytes
 	maxTrace  = 64
 	recordV1  = 1
 	headBytes = 1 + 8 + 8 + 16
