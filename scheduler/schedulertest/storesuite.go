@@ -451,7 +451,7 @@ func testRunPages(t *storeTest) {
 	var got []string
 	pages := 0
 	for before := ""; ; pages++ {
-		page, next, err := t.Runs(t.Context(), scheduler.RunQuery{Limit: 5, Before: before})
+		page, next, err := t.Runs(t.Context(), scheduler.RunQuery{Limit: 4, Before: before})
 		if err != nil {
 			t.Fatalf("runs: %v", err)
 		}
@@ -466,8 +466,8 @@ func testRunPages(t *storeTest) {
 		}
 	}
 	t.same("runs", got, want)
-	if pages != 4 {
-		t.Errorf("got %d further pages, want 4", pages)
+	if pages != 6 {
+		t.Errorf("got %d further pages, want 6", pages)
 	}
 	for _, q := range []scheduler.RunQuery{{DAG: "even"}, {State: scheduler.StateSuccess}, {DAG: "even", State: scheduler.StateSuccess}} {
 		if page, next, err := t.Runs(t.Context(), q); err != nil || len(page) != 13 || next != "" {
