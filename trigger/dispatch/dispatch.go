@@ -82,21 +82,31 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	defer cancel()
 	var failed time.Duration
 	for ctx.Err() == nil {
-		if d.loaded {
-			hints := d.wait(ctx)
-			if ctx.Err() == nil {
-				d.step(ctx, hints)
-				failed = 0
-			}
-			continue
-		}
-		if err := d.load(ctx); err != nil && ctx.Err() == nil {
-			d.o.Log.Error("trigger ledger can not be loaded", "err", err)
-			failed = min(max(2*failed, 100*time.Millisecond), 10*time.Second)
+		err := d.turn(ctx)
+		switch {
+		case err == nil:
+			failed = 0
+		case ctx.Err() == nil:
+			d.o.Log.Warn("nothing can be committed now, the ledger is loaded again", "err", err)
+			failed = min(max(2*failed, 50*time.Millisecond), 5*time.Second)
 			pause(ctx, failed)
 		}
 	}
 	return nil
+}
+
+// turn loads the ledger if that must be, and goes through the steps once.
+func (d *Dispatcher) turn(ctx context.Context) error {
+	if !d.loaded {
+		if err := d.load(ctx); err != nil {
+			return err
+		}
+	}
+	hints := d.wait(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return d.step(ctx, hints)
 }
 
 // load reads the ledger, and starts it if it is new.
@@ -211,37 +221,28 @@ func (d *Dispatcher) sleep(now time.Time) time.Duration {
 	return max(0, min(due.Sub(now), maxSleep))
 }
 
-// step is steps 2 to 5.
-func (d *Dispatcher) step(ctx context.Context, hints []hint) {
+// step is steps 2 to 5. After an error nobody knows what was committed.
+func (d *Dispatcher) step(ctx context.Context, hints []hint) error {
 	d.compile()
 	d.m.ackPending.Set(float64(len(hints)))
 	f := d.look(ctx, hints, time.Now())
 	d.left, d.more = f.later, f.more
-	err := d.commit(ctx, f)
-	if err == nil {
-		for _, h := range f.hints {
-			acknowledge(ctx, h)
+	if err := d.commit(ctx, f); err != nil {
+		d.loaded = d.mutant == mutantTrust
+		d.left = append(f.hints, f.later...)
+		for _, h := range d.left {
+			if h.delivery != nil {
+				_ = h.delivery.Extend(ctx) // lost: it comes once more
+			}
 		}
-		d.m.ackPending.Set(0)
-		d.measure(time.Now())
-		return
+		return err
 	}
-	// Nobody knows what was committed: load it, and do the rest again.
-	if d.loaded = d.mutant == mutantTrust; d.loaded {
-		d.more = true
-		return
+	for _, h := range f.hints {
+		acknowledge(ctx, h)
 	}
-	d.left = append(f.hints, f.later...)
-	if ctx.Err() != nil {
-		return
-	}
-	d.o.Log.Warn("intake not committed, the ledger is loaded again", "err", err)
-	for _, h := range d.left {
-		if h.delivery != nil {
-			_ = h.delivery.Extend(ctx) // lost: it comes once more
-		}
-	}
-	pause(ctx, d.o.PollMin/4)
+	d.m.ackPending.Set(0)
+	d.measure(time.Now())
+	return nil
 }
 
 // commit is steps 3 to 5, again with newer rules as often as they change.

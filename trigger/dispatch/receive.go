@@ -29,6 +29,9 @@ func (d *Dispatcher) Nudge(s ingest.Stream, seq int64) {
 }
 
 func (d *Dispatcher) push(h hint) {
+	if d.o.Disabled {
+		return // nobody would ever take it
+	}
 	select {
 	case d.hints <- h:
 	default:
@@ -53,6 +56,7 @@ func (d *Dispatcher) receive(ctx context.Context) {
 			d.busAway.Store(false)
 			d.accept(ctx, delivery)
 		case ctx.Err() != nil, errors.Is(err, trigger.ErrClosed):
+			d.busAway.Store(true)
 			return
 		default:
 			d.busAway.Store(true)
