@@ -4,49 +4,65 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"cel.dev/cel-go/cel"
 
 	"millrace/batcher"
+	"millrace/ingest"
 	"millrace/scheduler"
 )
 
-// Batch is what an expression sees of a batch. The names are those of batcher.Batch in JSON.
+// Batch is what an expression sees of a batch. The names are those of batcher.Batch in JSON; lane_keys are the lane's keys with their values as
+// they stand in the object's key, percent-encoded. Package trigger/rules, which evaluates `if` and `key` and can not be imported here, has the
+// same fields.
 type Batch struct {
-	ID          string           `json:"id"`
-	Tenant      string           `json:"tenant"`
-	Source      string           `json:"source"`
-	Lane        string           `json:"lane"`
-	Stream      string           `json:"stream"`
-	Seq         int64            `json:"seq"`
-	Partition   int64            `json:"partition"`
-	First       int64            `json:"first"`
-	Last        int64            `json:"last"`
-	Events      int64            `json:"events"`
-	Bytes       int64            `json:"bytes"`
-	RawBytes    int64            `json:"raw_bytes"`
-	Key         string           `json:"key"`
-	URI         string           `json:"uri"`
-	Checksum    string           `json:"checksum"`
-	Types       map[string]int64 `json:"types"`
-	ReceivedMin time.Time        `json:"received_min"`
-	ReceivedMax time.Time        `json:"received_max"`
-	EventMin    time.Time        `json:"event_min"`
-	EventMax    time.Time        `json:"event_max"`
-	Watermark   time.Time        `json:"watermark"`
-	CreatedAt   time.Time        `json:"created_at"`
-	CommittedAt time.Time        `json:"committed_at"`
+	ID          string            `json:"id"`
+	Tenant      string            `json:"tenant"`
+	Source      string            `json:"source"`
+	Lane        string            `json:"lane"`
+	LaneKeys    map[string]string `json:"lane_keys"`
+	Stream      string            `json:"stream"`
+	Seq         int64             `json:"seq"`
+	Partition   int64             `json:"partition"`
+	First       int64             `json:"first"`
+	Last        int64             `json:"last"`
+	Events      int64             `json:"events"`
+	Bytes       int64             `json:"bytes"`
+	RawBytes    int64             `json:"raw_bytes"`
+	Key         string            `json:"key"`
+	URI         string            `json:"uri"`
+	Checksum    string            `json:"checksum"`
+	Types       map[string]int64  `json:"types"`
+	ReceivedMin time.Time         `json:"received_min"`
+	ReceivedMax time.Time         `json:"received_max"`
+	EventMin    time.Time         `json:"event_min"`
+	EventMax    time.Time         `json:"event_max"`
+	Watermark   time.Time         `json:"watermark"`
+	CreatedAt   time.Time         `json:"created_at"`
+	CommittedAt time.Time         `json:"committed_at"`
 }
 
 // BatchOf returns what an expression sees of b.
 func BatchOf(b *batcher.Batch) Batch {
 	return Batch{
-		ID: b.ID, Tenant: b.Tenant, Source: b.Source, Lane: string(b.Lane), Stream: b.Stream.String(), Seq: b.Seq,
+		ID: b.ID, Tenant: b.Tenant, Source: b.Source, Lane: string(b.Lane), LaneKeys: laneKeys(b.Lane), Stream: b.Stream.String(), Seq: b.Seq,
 		Partition: int64(b.Partition), First: b.First, Last: b.Last, Events: b.Events, Bytes: b.Bytes, RawBytes: b.RawBytes,
 		Key: b.Key, URI: b.URI, Checksum: b.Checksum, Types: b.Types, ReceivedMin: b.ReceivedMin, ReceivedMax: b.ReceivedMax,
 		EventMin: b.EventMin, EventMax: b.EventMax, Watermark: b.Watermark, CreatedAt: b.CreatedAt, CommittedAt: b.CommittedAt,
 	}
+}
+
+// laneKeys returns the parts of a lane after tenant and source.
+func laneKeys(l ingest.Lane) map[string]string {
+	keys := map[string]string{}
+	for i, part := range strings.Split(string(l), "/") {
+		if k, v, ok := strings.Cut(part, "="); ok && i > 2 {
+			keys[k] = v
+		}
+	}
+	return keys
 }
 
 // Trigger is what an expression sees of what started the run.

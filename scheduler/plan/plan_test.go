@@ -470,10 +470,24 @@ func TestLaunchRefusesWhatTurnsOutToBeCode(t *testing.T) {
 func TestCronRunHasTheIntervalSinceTheTickBefore(t *testing.T) {
 	t.Parallel()
 	dag := dagOf(t, "dag: d\non: [{id: n, cron: '30 2 * * *', timezone: Europe/Berlin}]\ntasks: {a: {run: x}}")
-	due := time.Date(2026, 5, 2, 0, 30, 0, 0, time.UTC)
-	r, _ := NewRun(dag, &trigger.Firing{Kind: trigger.KindCron, DAG: "d", Rule: "n", Key: due.Format(time.RFC3339), Due: due}, nil, t0)
-	if !r.Row.IntervalEnd.Equal(due) || !r.Row.IntervalStart.Equal(due.AddDate(0, 0, -1)) {
-		t.Errorf("got %v to %v", r.Row.IntervalStart, r.Row.IntervalEnd)
+	tests := []struct{ name, due, start string }{
+		{"plain", "2026-05-02T00:30:00Z", "2026-05-01T00:30:00Z"},
+		{"clocks go forward, 02:30 is skipped", "2026-03-29T01:00:00Z", "2026-03-28T01:30:00Z"},
+		{"the day after", "2026-03-30T00:30:00Z", "2026-03-29T01:00:00Z"},
+		{"clocks go back", "2026-10-26T01:30:00Z", "2026-10-25T00:30:00Z"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			due, err := time.Parse(time.RFC3339, tt.due)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, _ := NewRun(dag, &trigger.Firing{Kind: trigger.KindCron, DAG: "d", Rule: "n", Key: tt.due, Due: due}, nil, t0)
+			if got := r.Row.IntervalStart.Format(time.RFC3339); !r.Row.IntervalEnd.Equal(due) || got != tt.start {
+				t.Errorf("got %v to %v, want %s to %s", got, r.Row.IntervalEnd, tt.start, tt.due)
+			}
+		})
 	}
 }
 

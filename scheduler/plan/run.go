@@ -143,10 +143,45 @@ func (r *Run) cronInterval(f *trigger.Firing) {
 		if err != nil {
 			return
 		}
-		if prev, err := gronx.PrevTickBefore(rule.Cron, f.Due.In(zone), false); err == nil {
-			r.Row.IntervalStart = prev.UTC()
+		// gronx is asked about the clock on the wall, as if it were UTC, since it does not know that clocks change. A tick that was moved out of
+		// a gap finds itself; then the one before is meant.
+		wall := onWall(f.Due.In(zone), time.UTC)
+		for range 2 {
+			if wall, err = gronx.PrevTickBefore(rule.Cron, wall, false); err != nil {
+				return
+			}
+			if start := nominal(wall, zone); start.Before(f.Due) {
+				r.Row.IntervalStart = start.UTC()
+				return
+			}
 		}
 	}
+}
+
+// onWall returns the time at which a clock of zone shows what t shows.
+func onWall(t time.Time, zone *time.Location) time.Time {
+	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, zone)
+}
+
+// nominal returns when a tick comes whose time on the wall is wall: at the end of the gap if the clocks of zone skip it, the first time if
+// they show it twice. Package trigger/rules, which makes the ticks, has the same rule.
+func nominal(wall time.Time, zone *time.Location) time.Time {
+	t := onWall(wall, zone)
+	start, end := t.ZoneBounds()
+	if shown := onWall(t, time.UTC); shown.After(wall) {
+		return start
+	} else if shown.Before(wall) {
+		return end
+	}
+	if start.IsZero() {
+		return t
+	}
+	_, now := t.Zone()
+	_, before := start.Add(-time.Second).Zone()
+	if first := t.Add(time.Duration(now-before) * time.Second); first.Before(start) {
+		return first
+	}
+	return t
 }
 
 var traceRule = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
