@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"millrace/scheduler"
@@ -71,6 +72,7 @@ type txn struct {
 type rows struct {
 	fresh bool // the run is new
 	run   bool
+	began bool // its first attempt was decided
 	tasks map[int]bool
 	order []int
 }
@@ -91,7 +93,7 @@ type kill struct {
 // start is the first start of a run.
 type start struct {
 	dag  string
-	wait time.Duration // since its oldest event was received; 0 for runs without batches
+	wait time.Duration // since its oldest event was received
 }
 
 // input is something to decide on. It is not changed by that: after a conflict it is decided again.
@@ -126,6 +128,7 @@ func (c *core) absorb(l *live, d *plan.Delta) {
 	if !d.Empty() {
 		r := c.tx.of(l)
 		r.run = r.run || d.Run
+		r.began = r.began || slices.ContainsFunc(d.Moves, func(m scheduler.Move) bool { return m.Task == "" && m.To == scheduler.StateRunning })
 		for _, i := range d.Tasks {
 			if !r.tasks[i] {
 				r.tasks[i] = true

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -84,8 +84,8 @@ type Engine struct {
 	isReady bool          // the loop's own: ready is closed
 
 	core      *core
+	rng       *rand.Rand // the loop's own
 	launchers map[string]*launcher
-	handed    map[string]bool // attempts that this process gave to a launcher; the loop's own
 
 	view  view
 	watch watchers
@@ -100,8 +100,9 @@ func New(store scheduler.Store, executors map[string]scheduler.Executor, opts Op
 	opts = opts.withDefaults()
 	e := &Engine{
 		store: store, executors: executors, opts: opts, log: opts.Logger, metrics: newMetrics(opts.Registerer),
+		rng:    rand.New(rand.NewPCG(opts.Seed, 1)),
 		inputs: make(chan input, 1024), stopped: make(chan struct{}), ready: make(chan struct{}),
-		launchers: map[string]*launcher{}, handed: map[string]bool{},
+		launchers: map[string]*launcher{},
 	}
 	e.view.changed = make(chan struct{})
 	for name, ex := range executors {
@@ -117,7 +118,7 @@ func (e *Engine) Ready() <-chan struct{} { return e.ready }
 // Run schedules until ctx ends. It returns an error if the stored state can not be understood or an executor gives up; then nothing runs on.
 func (e *Engine) Run(ctx context.Context) error {
 	defer close(e.stopped)
-	if err := e.load(ctx, 1); err != nil {
+	if err := e.load(ctx, nil); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -195,10 +196,13 @@ func (e *Engine) round(ctx context.Context, group []input) error {
 		if ctx.Err() != nil {
 			return nil // nothing was acted on; the callers see that the engine stopped
 		}
-		// Memory is ahead of the store: throw it away. What was to be launched may be committed, and was not handed on.
+		// Memory is ahead of the store: throw it away. If the answer to an earlier attempt at this commit was lost, it is committed.
 		e.log.Warn("change was not committed, loading again", "inputs", len(group), "err", err)
 		e.metrics.reloads.Inc()
-		if err := e.reload(ctx, tx.launches); err != nil {
+		if err := e.load(ctx, tx.launches); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
 			return err
 		}
 		if errors.Is(err, scheduler.ErrConflict) {
@@ -266,7 +270,6 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (e *Engine) act(tx *txn) {
 	for i := range tx.launches {
 		l := &tx.launches[i]
-		e.handed[l.launch.ID] = true
 		e.launchers[l.executor].launch(*l)
 	}
 	for _, k := range tx.kills {
@@ -283,30 +286,19 @@ func (e *Engine) act(tx *txn) {
 	for _, l := range tx.order {
 		e.watch.notify(l.Row.ID)
 	}
-	e.forget(tx)
 	e.core.settle(tx)
 	for _, answer := range tx.answers {
 		answer()
 	}
 }
 
-// forget drops the attempts that are over from the list of those that were handed on. Attempts end before the next one of their task begins,
-// so the one that ended is named by its row in the change.
-func (e *Engine) forget(tx *txn) {
-	for i := range tx.change.Attempts {
-		if a := &tx.change.Attempts[i]; a.State.Terminal() {
-			delete(e.handed, a.ID)
-		}
-	}
-}
-
-// load fills a new core from the store, and asks about the attempts that this process has not handed on.
-func (e *Engine) load(ctx context.Context, gen int64) error {
+// load fills a new core from the store. unsure are the launches of a transaction of which nobody knows whether it was committed.
+func (e *Engine) load(ctx context.Context, unsure []launch) error {
 	pause := newPause()
 	for {
 		snap, err := e.store.Load(ctx)
 		if err == nil {
-			return e.adopt(snap, gen)
+			return e.adopt(snap, unsure)
 		}
 		if ctx.Err() != nil || !errors.Is(err, scheduler.ErrUnavailable) {
 			return fmt.Errorf("load the scheduler's state: %w", err)
@@ -318,60 +310,54 @@ func (e *Engine) load(ctx context.Context, gen int64) error {
 	}
 }
 
-func (e *Engine) adopt(snap *scheduler.Snapshot, gen int64) error {
-	c := e.newCore(gen)
+// adopt makes what the store has the engine's memory, and asks about the attempts that may run. Those of unsure that are committed after all
+// are launched: nobody else can have done that, and the executor would call them lost.
+func (e *Engine) adopt(snap *scheduler.Snapshot, unsure []launch) error {
+	c := e.newCore()
 	if err := c.restore(snap, time.Now().UTC()); err != nil {
 		return err
 	}
+	// Rules that are as they were keep their generation, so that what was decided with them stays good.
+	shown, _ := e.Rules()
+	c.gen = shown.Gen
+	news := c.gen == 0 || !slices.EqualFunc(shown.Rules, c.rules().Rules, sameRule)
+	if news {
+		c.gen++
+	}
 	e.core = c
 	e.metrics.restored(c)
-	e.publish(true)
+	e.publish(news)
 	e.log.Info("state is loaded", "runs", len(c.runs), "attempts", len(c.attempts), "dags", len(c.heads))
-	maps.DeleteFunc(e.handed, func(id string, _ bool) bool { _, active := c.attempts[id]; return !active })
-	for id, at := range c.attempts {
-		t := &at.run.Tasks[at.task]
-		if !e.handed[id] {
-			e.launchers[t.Executor].reconcile(id)
-			e.handed[id] = true
+	known := map[string]bool{}
+	for i := range unsure {
+		id := unsure[i].launch.ID
+		if at, ok := c.attempts[id]; ok && at.run.Tasks[at.task].State == scheduler.StateLaunching {
+			e.launchers[unsure[i].executor].launch(unsure[i])
+			known[id] = true
 		}
-		if t.Kill != "" {
-			e.launchers[t.Executor].kill(kill{t.Executor, id, at.run.Grace(at.task)})
+	}
+	for id, at := range c.attempts {
+		if !known[id] { // one that is to be killed is killed when it is reported to run
+			e.launchers[at.run.Tasks[at.task].Executor].reconcile(id)
 		}
 	}
 	return nil
 }
 
-func (e *Engine) newCore(gen int64) *core {
+// sameRule compares what a rule is named by: its version has the hash of all the rest.
+func sameRule(a, b trigger.Rule) bool {
+	return a.Name() == b.Name() && a.Version == b.Version && a.Paused == b.Paused
+}
+
+func (e *Engine) newCore() *core {
 	c := &core{
 		read: e.store, operators: e.opts.Operators, env: e.opts.Env, grace: e.opts.UnreachableGrace,
-		rng:   rand.New(rand.NewPCG(e.opts.Seed, uint64(gen))),
+		rng:   e.rng,
 		heads: map[string]*head{}, versions: map[string]*version{}, runs: map[string]*live{}, pools: map[string]*pool{},
-		attempts: map[string]ref{}, gen: gen,
+		attempts: map[string]ref{},
 	}
 	for name, ex := range e.executors {
 		c.pools[name] = newPool(name, ex)
 	}
 	return c
-}
-
-// reload throws the memory away after a commit that failed. Launches of that transaction which are committed after all are handed on now: no
-// executor can know them.
-func (e *Engine) reload(ctx context.Context, launches []launch) error {
-	for i := range launches {
-		e.handed[launches[i].launch.ID] = true // adopt does not ask about them
-	}
-	if err := e.load(ctx, e.core.gen+1); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
-	for i := range launches {
-		l := &launches[i]
-		at, ok := e.core.attempts[l.launch.ID]
-		if ok && at.run.Tasks[at.task].State == scheduler.StateLaunching {
-			e.launchers[l.executor].launch(*l)
-		}
-	}
-	return nil
 }

@@ -30,8 +30,11 @@ type world struct {
 	order    []string
 	queue    []scheduler.Report
 	kills    []string
-	calls    int // of Launch
 	doubled  []string
+	// forget: only count, for benchmarks. ended has the number of final reports that were taken.
+	forget bool
+	ended  int
+	more   chan struct{}
 }
 
 type attempt struct {
@@ -41,7 +44,7 @@ type attempt struct {
 }
 
 func newWorld(slots int) *world {
-	return &world{slots: slots, attempts: map[string]*attempt{}, wake: make(chan struct{}, 1)}
+	return &world{slots: slots, attempts: map[string]*attempt{}, wake: make(chan struct{}, 1), more: make(chan struct{}, 1)}
 }
 
 // set changes the world while an engine uses it.
@@ -76,7 +79,6 @@ func (w *world) ask(call string) (error, bool) {
 func (w *world) Launch(_ context.Context, list []scheduler.Launch) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.calls++
 	err, done := w.ask("launch")
 	if err == nil || done {
 		for _, l := range list {
@@ -93,8 +95,10 @@ func (w *world) begin(l scheduler.Launch) {
 		}
 		return
 	}
-	w.attempts[l.ID] = &attempt{launch: l}
-	w.order = append(w.order, l.ID)
+	if !w.forget {
+		w.attempts[l.ID] = &attempt{launch: l}
+		w.order = append(w.order, l.ID)
+	}
 	now := time.Now().UTC()
 	list := []scheduler.Report{
 		{Outcome: scheduler.OutcomeRunning, StartedAt: now},
@@ -118,6 +122,19 @@ func (w *world) say(rep scheduler.Report) {
 	select {
 	case w.wake <- struct{}{}:
 	default:
+	}
+}
+
+// until waits until so many attempts have ended and were reported, with two reports each.
+func (w *world) until(n int) {
+	for {
+		w.mu.Lock()
+		got := w.ended
+		w.mu.Unlock()
+		if got >= n {
+			return
+		}
+		<-w.more
 	}
 }
 
@@ -170,7 +187,12 @@ func (w *world) Run(ctx context.Context, report func(context.Context, []schedule
 			if err := report(ctx, list); err == nil {
 				w.mu.Lock()
 				w.queue = w.queue[len(list):]
+				w.ended += len(list) / 2
 				w.mu.Unlock()
+				select {
+				case w.more <- struct{}{}:
+				default:
+				}
 				continue
 			}
 		}
@@ -219,6 +241,10 @@ func (f *fixture) start() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	f.run(e)
+}
+
+func (f *fixture) run(e *Engine) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- e.Run(ctx) }()

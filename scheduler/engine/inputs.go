@@ -125,6 +125,9 @@ func (c *core) observeStart(at ref) {
 		return
 	}
 	at.run.started = true
+	if len(at.run.Batches) == 0 {
+		return
+	}
 	s := start{dag: at.run.Row.DAG}
 	for i := range at.run.Batches {
 		if got := at.run.Batches[i].ReceivedMin; !got.IsZero() {

@@ -89,16 +89,14 @@ func (m *metrics) round(took time.Duration, inputs int, c *core) {
 // observe counts what a committed transaction did.
 func (m *metrics) observe(tx *txn) {
 	for _, s := range tx.starts {
-		if s.wait > 0 {
-			m.eventToRun.WithLabelValues(s.dag).Observe(s.wait.Seconds())
-		}
+		m.eventToRun.WithLabelValues(s.dag).Observe(s.wait.Seconds())
 	}
 	for _, l := range tx.order {
 		r, row := tx.rows[l], &l.Row
 		if r.fresh {
 			m.active.WithLabelValues(row.DAG).Inc()
 		}
-		if (r.fresh || r.run) && row.StartedAt.Equal(tx.now) {
+		if r.began {
 			m.delay.WithLabelValues(row.DAG).Observe(row.StartedAt.Sub(row.CreatedAt).Seconds())
 		}
 		for _, i := range r.order {

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -77,6 +75,9 @@ func (s *sim) intercept(c *scheduler.Change, commit func() error) error {
 	if s.chance(6) {
 		return scheduler.ErrUnavailable
 	}
+	if s.chance(2) {
+		return scheduler.ErrConflict
+	}
 	err := commit()
 	s.crashPoint(3)
 	if err == nil && s.chance(6) {
@@ -85,169 +86,11 @@ func (s *sim) intercept(c *scheduler.Change, commit func() error) error {
 	return err
 }
 
-// simExec is an executor that survives crashes of the engine.
-type simExec struct {
-	s        *sim
-	attempts map[string]*simAttempt
-	ids      []string // in the order of their start
-	queue    []scheduler.Report
-	lost     bool // the whole machine is away
-}
-
-type simAttempt struct {
-	launch scheduler.Launch
-	over   bool
-	never  bool
-}
-
-func (x *simExec) Slots() int { return 3 }
-
-func (x *simExec) Launch(_ context.Context, list []scheduler.Launch) error {
-	for _, l := range list {
-		x.s.crashPoint(1)
-		if x.s.chance(4) {
-			return scheduler.ErrUnavailable
-		}
-		x.begin(l)
-	}
-	x.s.crashPoint(1)
-	if x.s.chance(4) {
-		return scheduler.ErrUnavailable
-	}
-	return nil
-}
-
-// begin starts an attempt, and checks what must be true then.
-func (x *simExec) begin(l scheduler.Launch) {
-	if a := x.attempts[l.ID]; a != nil {
-		if !a.never {
-			panic(violation("launched twice: " + l.ID))
-		}
-		x.queue = append(x.queue, scheduler.Report{Attempt: l.ID, Outcome: scheduler.OutcomeLost, Exit: -1})
-		return
-	}
-	d, err := x.s.store.Run(context.Background(), l.Run)
-	if err != nil {
-		panic(violation("launched before it was committed: " + l.ID))
-	}
-	states := map[string]*scheduler.TaskRun{}
-	for i := range d.Tasks {
-		states[d.Tasks[i].Task] = &d.Tasks[i]
-	}
-	if t := states[l.Task]; t.AttemptID(t.Try) != l.ID || t.State != scheduler.StateLaunching {
-		panic(violation(fmt.Sprintf("launched %s while the store has %s as %s", l.ID, t.AttemptID(t.Try), t.State)))
-	}
-	for _, need := range x.s.e.core.versions[d.Run.Version].dag.Task(l.Task).Needs {
-		if states[need].State != scheduler.StateSuccess {
-			panic(violation(fmt.Sprintf("launched %s while %s is %s", l.ID, need, states[need].State)))
-		}
-	}
-	x.attempts[l.ID] = &simAttempt{launch: l}
-	x.ids = append(x.ids, l.ID)
-	x.overlap(&l)
-	if x.s.rng.IntN(3) > 0 {
-		x.queue = append(x.queue, scheduler.Report{Attempt: l.ID, Outcome: scheduler.OutcomeRunning, StartedAt: time.Now()})
-	}
-}
-
-// overlap checks that no earlier attempt of the task runs, except one that the engine gave up as unreachable.
-func (x *simExec) overlap(l *scheduler.Launch) {
-	prefix := strings.TrimSuffix(l.ID, fmt.Sprint(l.Try))
-	for try := 1; try < l.Try; try++ {
-		if a := x.attempts[prefix+fmt.Sprint(try)]; a != nil && !a.over && !a.never && !x.fenced(prefix+fmt.Sprint(try), l.Run) {
-			panic(violation(l.ID + " runs beside an earlier attempt"))
-		}
-	}
-}
-
-func (x *simExec) fenced(id, run string) bool {
-	d, err := x.s.store.Run(context.Background(), run)
-	return err == nil && slices.ContainsFunc(d.Attempts, func(a scheduler.Attempt) bool {
-		return a.ID == id && strings.Contains(a.Reason, "unreachable for too long")
-	})
-}
-
-func (x *simExec) Kill(_ context.Context, id string, _ time.Duration) error {
-	x.s.crashPoint(2)
-	if x.s.chance(5) {
-		return scheduler.ErrUnavailable
-	}
-	if a := x.attempts[id]; a != nil && !a.over && !a.never {
-		x.end(id, scheduler.Report{Outcome: scheduler.OutcomeExited, Exit: -1, Signal: "SIGTERM"})
-	}
-	x.s.crashPoint(2)
-	return nil
-}
-
-func (x *simExec) Reconcile(_ context.Context, ids []string) error {
-	x.s.crashPoint(2)
-	for _, id := range ids {
-		if x.s.chance(3) {
-			return scheduler.ErrUnavailable
-		}
-		switch a := x.attempts[id]; {
-		case a == nil || a.never:
-			x.attempts[id] = &simAttempt{never: true}
-			x.queue = append(x.queue, scheduler.Report{Attempt: id, Outcome: scheduler.OutcomeLost, Exit: -1})
-		case !a.over:
-			x.queue = append(x.queue, scheduler.Report{Attempt: id, Outcome: scheduler.OutcomeRunning, StartedAt: time.Now()})
-		}
-	}
-	return nil
-}
-
-func (x *simExec) Run(context.Context, func(context.Context, []scheduler.Report) error) error {
-	return nil
-}
-
-func (x *simExec) Log(context.Context, string, int64) (io.ReadCloser, error) {
-	return nil, scheduler.ErrNotFound
-}
-
-func (x *simExec) end(id string, rep scheduler.Report) {
-	x.attempts[id].over = true
-	rep.Attempt, rep.EndedAt = id, time.Now()
-	x.queue = append(x.queue, rep)
-}
-
-// running returns the attempts that run, in the order of their start.
-func (x *simExec) running() []string {
-	return slices.DeleteFunc(slices.Clone(x.ids), func(id string) bool { return x.attempts[id].over })
-}
-
-// progress lets something happen to one running attempt.
-func (x *simExec) progress() {
-	ids := x.running()
-	if len(ids) == 0 {
-		return
-	}
-	id := ids[x.s.rng.IntN(len(ids))]
-	rep := scheduler.Report{Outcome: scheduler.OutcomeExited}
-	switch roll := x.s.rng.IntN(100); {
-	case x.s.calm || roll < 60:
-	case roll < 70:
-		rep.Exit = 1
-	case roll < 75:
-		rep.Exit = 99
-	case roll < 80:
-		rep.Outcome = scheduler.OutcomeLost
-	case roll < 84:
-		rep.Outcome = scheduler.OutcomeTimeout
-	case roll < 87:
-		rep.Outcome = scheduler.OutcomeRefused
-	default:
-		outcome := []scheduler.Outcome{scheduler.OutcomeUnreachable, scheduler.OutcomeRunning}[roll%2]
-		x.queue = append(x.queue, scheduler.Report{Attempt: id, Outcome: outcome})
-		return
-	}
-	x.end(id, rep)
-}
-
 // boot starts an engine, as after a crash. It may crash again.
 func (s *sim) boot() {
 	e, err := New(s.store, map[string]scheduler.Executor{"local": s.ex}, Options{Env: []string{}, Seed: s.rng.Uint64() | 1})
 	if err == nil {
-		err = e.load(context.Background(), 1)
+		err = e.load(context.Background(), nil)
 	}
 	if err != nil {
 		panic(violation(err.Error()))
@@ -307,13 +150,18 @@ func (s *sim) do() {
 		time.Sleep(6 * time.Minute)
 		s.round()
 	case roll < 99:
-		i, name := s.rng.IntN(2), 3*s.rng.IntN(len(simDAGs)/3)
-		if s.set.Files[1-i].Name != simDAGs[name].Name {
-			s.set.Files[i] = simDAGs[name+s.rng.IntN(3)]
-		}
+		s.edit()
 		s.round(s.dagSet())
 	default:
 		panic(crash{})
+	}
+}
+
+// edit changes one of the DAG files.
+func (s *sim) edit() {
+	i, name := s.rng.IntN(2), 3*s.rng.IntN(len(simDAGs)/3)
+	if s.set.Files[1-i].Name != simDAGs[name].Name {
+		s.set.Files[i] = simDAGs[name+s.rng.IntN(3)]
 	}
 }
 
@@ -346,6 +194,9 @@ func (s *sim) input() (input, func()) {
 				s.drop(list)
 			}
 		}
+	case roll < 43:
+		s.edit()
+		return &dagSet{set: s.set, done: done}, func() { s.answered(done) }
 	case roll < 50:
 		return s.manual(done)
 	case roll < 55 && len(s.e.core.runs) > 0:
@@ -504,17 +355,12 @@ func (s *sim) checkEnd() {
 		}
 		s.checkMoves(d)
 	}
-	for i := 1; i <= s.batches; i++ {
-		if len(s.wanted) > 0 {
-			panic(violation("batches are left"))
-		}
-	}
 	snap, err := s.store.Load(ctx)
 	if err != nil || len(snap.Live) > 0 {
 		panic(violation(fmt.Sprintf("%d runs are live at the end, %v", len(snap.Live), err)))
 	}
-	if p := s.e.core.pools["local"]; len(p.active) > 0 || len(s.e.handed) > 0 || len(s.e.core.attempts) > 0 {
-		panic(violation(fmt.Sprintf("%d slots and %d handed attempts are left", len(p.active), len(s.e.handed))))
+	if p := s.e.core.pools["local"]; len(p.active) > 0 || len(s.e.core.attempts) > 0 {
+		panic(violation(fmt.Sprintf("%d slots and %d attempts are left", len(p.active), len(s.e.core.attempts))))
 	}
 	for id, v := range s.e.core.versions {
 		if v.refs <= 0 {

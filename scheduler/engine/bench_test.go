@@ -1,0 +1,67 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"millrace/batcher"
+	"millrace/scheduler"
+	"millrace/scheduler/schedulertest"
+	"millrace/scheduler/spec"
+	"millrace/scheduler/sqlstore"
+)
+
+// benchRuns takes runs of one task through an engine whose executor does nothing: b.N groups of 1,000.
+func benchRuns(b *testing.B, store scheduler.Store, group int) {
+	w := newWorld(64)
+	w.forget = true
+	e, err := New(store, map[string]scheduler.Executor{"local": w}, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			b.Error(err)
+		}
+	}()
+	f := &fixture{t: b, e: e}
+	file := spec.ReadFile("a.yaml", []byte("dag: a\non: [{batch: {}}]\ntasks: {one: {run: x}}"))
+	if err := e.SetDAGs(ctx, spec.Set{Files: []spec.File{file}}); err != nil {
+		b.Fatal(err)
+	}
+	n := 0
+	for b.Loop() {
+		for range 1000 / group {
+			var batches []batcher.Batch
+			for range group {
+				n++
+				batches = append(batches, testBatch(n))
+			}
+			if err := e.Start(ctx, f.intake(batches...)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		w.until(n)
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "runs/s")
+}
+
+func BenchmarkRuns(b *testing.B) {
+	for _, group := range []int{1, 20} {
+		b.Run(fmt.Sprintf("memory/intake=%d", group), func(b *testing.B) { benchRuns(b, schedulertest.NewStore(), group) })
+		b.Run(fmt.Sprintf("sqlite/intake=%d", group), func(b *testing.B) {
+			store, err := sqlstore.Open(b.Context(), filepath.Join(b.TempDir(), "state.db"), sqlstore.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer store.Close()
+			benchRuns(b, store, group)
+		})
+	}
+}
