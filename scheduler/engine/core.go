@@ -276,9 +276,7 @@ func (c *core) restore(snap *scheduler.Snapshot, now time.Time) error {
 	for _, v := range snap.Versions {
 		stored[v.Version] = v
 	}
-	if err := c.restoreHeads(snap.Heads, stored); err != nil {
-		return err
-	}
+	c.restoreHeads(snap.Heads, stored)
 	for i := range snap.Live {
 		if err := c.restoreRun(&snap.Live[i], stored); err != nil {
 			return err

@@ -67,19 +67,18 @@ func (c *core) lookup(ctx context.Context, id string) (*plan.DAG, error) {
 	return dag, nil
 }
 
-func (c *core) restoreHeads(rows []scheduler.DAGHead, stored map[string]scheduler.DAGVersion) error {
+// restoreHeads takes over the heads. A version that this binary does not understand starts nothing until its file is read again.
+func (c *core) restoreHeads(rows []scheduler.DAGHead, stored map[string]scheduler.DAGVersion) {
 	for _, row := range rows {
 		h := &head{row: row}
 		if v, ok := stored[row.Version]; ok {
-			dag, err := c.hold(v)
-			if err != nil {
-				return err
+			var err error
+			if h.dag, err = c.hold(v); err != nil {
+				h.row.Error = err.Error()
 			}
-			h.dag = dag
 		}
 		c.heads[row.ID] = h
 	}
-	return nil
 }
 
 // rules returns the rules of all DAGs that are in force, by DAG and in the order of their files.
@@ -253,8 +252,11 @@ func (c *core) setHead(h *head, row scheduler.DAGHead, dag *plan.DAG) {
 	if row == h.row {
 		return
 	}
-	if row.Version != h.row.Version {
-		c.release(h.row.Version)
+	fresh := dag != nil && (h.dag == nil || row.Version != h.row.Version)
+	if fresh {
+		if h.dag != nil {
+			c.release(h.row.Version)
+		}
 		v := c.versions[row.Version]
 		if v == nil {
 			v = &version{dag: dag}
@@ -263,7 +265,7 @@ func (c *core) setHead(h *head, row scheduler.DAGHead, dag *plan.DAG) {
 		v.refs++
 		h.dag = v.dag
 	}
-	if row.Version != h.row.Version || row.Removed != h.row.Removed || row.Paused != h.row.Paused {
+	if fresh || row.Removed != h.row.Removed || row.Paused != h.row.Paused {
 		c.tx.rules = true
 		c.gen++
 	}

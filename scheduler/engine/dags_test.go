@@ -168,6 +168,46 @@ func TestBuiltinDAG(t *testing.T) {
 	})
 }
 
+// A version that a newer binary wrote starts nothing, stops nobody, and is replaced by what the file says.
+func TestVersionThatIsNotUnderstood(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		f.stop()
+		chg := &scheduler.Change{
+			Versions: []scheduler.DAGVersion{{Version: "new", DAG: "one", Canonical: []byte(`{"v":9,"id":"one"}`)}},
+			Heads:    []scheduler.DAGHead{{ID: "one", Version: "new", File: "one.yaml"}},
+		}
+		if err := f.store.Apply(t.Context(), chg); err != nil {
+			t.Fatal(err)
+		}
+		f.start()
+		synctest.Wait()
+		if h := f.head("one"); !strings.Contains(h.Error, "this binary knows form 1") || f.ruleNames() != "" {
+			t.Errorf("got %+v with rules %q", h, f.ruleNames())
+		}
+		f.setDAGs(map[string]string{"one.yaml": oneDAG})
+		if h := f.head("one"); h.Error != "" || f.ruleNames() != "one/batch" {
+			t.Errorf("read again: got %+v", h)
+		}
+		f.wait(f.trigger("one", "x", "").ID)
+	})
+}
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	bad := Options{UnreachableGrace: -1, MaxGroup: -1, Env: []string{"x"}}
+	err := bad.Validate()
+	for _, want := range []string{"unreachable grace", "max group", `env "x"`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	if _, err := New(nil, nil, Options{}); err == nil {
+		t.Error("an engine without executors is made")
+	}
+}
+
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

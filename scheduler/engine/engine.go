@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -70,6 +71,23 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// Validate reports all that is wrong with o.
+func (o Options) Validate() error {
+	var errs []error
+	if o.UnreachableGrace < 0 {
+		errs = append(errs, fmt.Errorf("unreachable grace is %v, want at least 0", o.UnreachableGrace))
+	}
+	if o.MaxGroup < 0 {
+		errs = append(errs, fmt.Errorf("max group is %d, want at least 0", o.MaxGroup))
+	}
+	for _, kv := range o.Env {
+		if name, _, ok := strings.Cut(kv, "="); !ok || name == "" {
+			errs = append(errs, fmt.Errorf("env %q is not NAME=value", kv))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Engine is the scheduler. Its methods are safe for concurrent use; before Run they wait, after it they return ErrUnavailable.
 type Engine struct {
 	store     scheduler.Store
@@ -96,6 +114,9 @@ type Engine struct {
 func New(store scheduler.Store, executors map[string]scheduler.Executor, opts Options) (*Engine, error) {
 	if len(executors) == 0 {
 		return nil, errors.New("make the engine: no executor")
+	}
+	if err := opts.Validate(); err != nil {
+		return nil, fmt.Errorf("make the engine: %w", err)
 	}
 	opts = opts.withDefaults()
 	e := &Engine{
@@ -190,6 +211,7 @@ func (e *Engine) round(ctx context.Context, group []input) error {
 		err := e.apply(ctx, &tx.change)
 		if err == nil {
 			e.act(tx)
+			e.metrics.waiting.Set(float64(len(e.inputs)))
 			e.metrics.round(time.Since(began), len(group), e.core)
 			return nil
 		}

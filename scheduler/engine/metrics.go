@@ -25,6 +25,7 @@ type metrics struct {
 	loop       prometheus.Histogram
 	group      prometheus.Histogram
 	beat       prometheus.Gauge
+	waiting    prometheus.Gauge
 	reloads    prometheus.Counter
 	parseFault *prometheus.GaugeVec
 	depth      *prometheus.GaugeVec
@@ -62,6 +63,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "millrace_scheduler_group_inputs", Help: "Inputs decided in one transaction.", Buckets: prometheus.ExponentialBuckets(1, 2, 11),
 		}),
 		beat:       gauge("scheduler_heartbeat_timestamp_seconds", "When the loop last went round.").WithLabelValues(),
+		waiting:    gauge("scheduler_inputs_waiting", "Inputs that came while the last round was under way; at most 1024.").WithLabelValues(),
 		reloads:    counter("scheduler_reloads_total", "Commits that failed, after which the state was loaded again.").WithLabelValues(),
 		parseFault: gauge("scheduler_dag_parse_errors", "1 while a DAG's file has a fault.", "dag"),
 		depth:      gauge("scheduler_queue_depth", "Tasks that wait for a slot.", "pool"),
