@@ -17,7 +17,6 @@ type simExec struct {
 	attempts map[string]*simAttempt
 	ids      []string // in the order of their start
 	queue    []scheduler.Report
-	lost     bool // the whole machine is away
 }
 
 type simAttempt struct {

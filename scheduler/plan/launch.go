@@ -111,8 +111,10 @@ func evalArgv(argv []*expr.Text, vars *expr.Vars) ([]string, error) {
 	return out, nil
 }
 
-// Input returns the input document of task i. It may be called from another goroutine than the run's owner with a copy of the run made by
-// [Run.Freeze].
+// Frozen is the input of one task, which shares nothing with its run that changes.
+type Frozen struct{ in scheduler.Input }
+
+// Input returns the document. Any goroutine may call it.
 func (f Frozen) Input() ([]byte, error) {
 	raw, err := json.Marshal(&f.in)
 	if err != nil {
@@ -120,9 +122,6 @@ func (f Frozen) Input() ([]byte, error) {
 	}
 	return raw, nil
 }
-
-// Frozen is the input of one task, which shares nothing with its run that changes.
-type Frozen struct{ in scheduler.Input }
 
 // Freeze returns the input of task i. It is cheap: the document, which may have thousands of batches, is made by [Frozen.Input].
 func (r *Run) Freeze(i int) Frozen {

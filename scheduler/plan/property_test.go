@@ -19,9 +19,10 @@ func drawDAG(t *rapid.T) *DAG {
 	for i := range n {
 		task := scheduler.Task{
 			ID: fmt.Sprint("t", i), Kind: "command", Shell: "x",
-			Retry:      scheduler.Retry{Limit: rapid.IntRange(0, 2).Draw(t, "limit"), Delay: time.Duration(rapid.IntRange(0, 2).Draw(t, "delay")) * time.Second},
+			Retry:      scheduler.Retry{Limit: rapid.IntRange(0, 2).Draw(t, "limit")},
 			InfraRetry: rapid.IntRange(0, 2).Draw(t, "infra"),
 		}
+		task.Retry.Delay = time.Duration(rapid.IntRange(0, 2).Draw(t, "delay")) * time.Second
 		for p := range i {
 			if rapid.IntRange(0, 2).Draw(t, "edge") == 0 {
 				task.Needs = append(task.Needs, fmt.Sprint("t", p))

@@ -23,25 +23,25 @@ const KillCancelled = "cancelled"
 // Event is something that happened to a run: [Launch], [Refuse], [Report], [Due], [Fence] or [Cancel].
 type Event interface{ apply(s *step) }
 
-// Launch: ready task Task gets a slot, and an attempt.
+// Launch gives a ready task a slot, and an attempt.
 type Launch struct{ Task int }
 
-// Refuse: ready task Task can not be started at all.
+// Refuse ends a ready task that can not be started at all.
 type Refuse struct {
 	Task   int
 	Reason string
 }
 
-// Report is an executor's news of an attempt of task Task.
+// Report is an executor's news of an attempt of a task.
 type Report struct {
 	Task int
 	scheduler.Report
 }
 
-// Due: the time may have come for the retry of task Task.
+// Due says that the time may have come for the retry of a task.
 type Due struct{ Task int }
 
-// Fence: attempt Attempt of task Task has been unreachable for too long. Its results count no more.
+// Fence says that an attempt has been unreachable for too long: its results count no more.
 type Fence struct {
 	Task    int
 	Attempt string

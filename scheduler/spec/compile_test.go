@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -113,7 +115,8 @@ func TestVersionFollowsMeaning(t *testing.T) {
 
 func TestSeveralDocuments(t *testing.T) {
 	t.Parallel()
-	src := "# head\n---\ndag: one\ntasks: {a: {run: x}}\n---\n# nothing\n---\ndag: two\ntasks: {a: {rum: x}}\n---\na: [\n---\ndag: three\ntasks: {a: {run: x}}\n"
+	src := "# head\n---\ndag: one\ntasks: {a: {run: x}}\n---\n# nothing\n---\ndag: two\ntasks: {a: {rum: x}}\n---\na: [\n---\n" +
+		"dag: three\ntasks: {a: {run: x}}\n"
 	dags, err := Compile("f.yaml", []byte(src))
 	var ids []string
 	for _, d := range dags {
@@ -156,8 +159,6 @@ func TestHostileFiles(t *testing.T) {
 	var bomb strings.Builder
 	bomb.WriteString("dag: d\nx-0: &a0 [x, x]\n")
 	for i := range 30 {
-		n := string(rune('a' + i%26))
-		_ = n
 		bomb.WriteString("x-" + itoa(i+1) + ": &a" + itoa(i+1) + " [*a" + itoa(i) + ", *a" + itoa(i) + "]\n")
 	}
 	bomb.WriteString("tags: *a30\ntasks: {a: {run: *a30}}\n")
@@ -241,6 +242,30 @@ func TestParams(t *testing.T) {
 				t.Errorf("got %s, %v, want %s", got, err, tt.want)
 			}
 		})
+	}
+}
+
+func TestDurationsAndSizes(t *testing.T) {
+	t.Parallel()
+	src := "dag: d\non: [{batch: {}, coalesce: {max_bytes: %s, quiet: %s}}]\ntasks: {a: {run: x}}\n"
+	for text, want := range map[string]int64{
+		"4096": 4096, "1KiB": 1 << 10, "1.5 MiB": 3 << 19, "2GB": 2e9, "1GiB": 1 << 30, "10B": 10, `"7"`: 7,
+	} {
+		if got := mustCompile(t, fmt.Sprintf(src, text, "1s"))[0].On[0].Coalesce.MaxBytes; got != want {
+			t.Errorf("size %s: got %d, want %d", text, got, want)
+		}
+	}
+	for text, want := range map[string]time.Duration{
+		"0": 0, "500ms": 500 * time.Millisecond, "1h30m": 90 * time.Minute, "2d": 48 * time.Hour, "1d12h": 36 * time.Hour,
+	} {
+		if got := mustCompile(t, fmt.Sprintf(src, "1KiB", text))[0].On[0].Coalesce.Quiet; got != want {
+			t.Errorf("duration %s: got %v, want %v", text, got, want)
+		}
+	}
+	for _, bad := range [][2]string{{"1Gb", "1s"}, {"GiB", "1s"}, {"-1", "1s"}, {"9999999TiB", "1s"}, {"1", "5"}, {"1", "1w"}, {"1", "-1s"}, {"1", "400d"}} {
+		if _, err := Compile("f.yaml", fmt.Appendf(nil, src, bad[0], bad[1])); err == nil {
+			t.Errorf("size %s with duration %s is taken", bad[0], bad[1])
+		}
 	}
 }
 

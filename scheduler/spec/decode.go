@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/goccy/go-yaml/ast"
 
@@ -264,7 +264,7 @@ func (d *decoder) integer(n ast.Node, what string, limit int64) int64 {
 
 func (d *decoder) float(n ast.Node, what string, low, high float64) float64 {
 	n = d.resolve(n)
-	num := math.NaN()
+	var num float64
 	switch v := n.(type) {
 	case *ast.IntegerNode:
 		num, _ = strconv.ParseFloat(fmt.Sprint(v.Value), 64)
@@ -335,9 +335,12 @@ func (d *decoder) size(n ast.Node, what string) int64 {
 	if text == "" {
 		return 0
 	}
-	digits := strings.TrimRight(text, "BKMGTikabcdefghijlmnopqrstuvwxyz")
-	unit, ok := units[text[len(digits):]]
-	num, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
+	end := strings.IndexFunc(text, unicode.IsLetter)
+	if end < 0 {
+		end = len(text)
+	}
+	unit, ok := units[text[end:]]
+	num, err := strconv.ParseFloat(strings.TrimSpace(text[:end]), 64)
 	if !ok || err != nil || !(num >= 0 && num*unit < 1<<60) {
 		d.errorf(n, `write it like "64MiB", "1GiB" or 4096`, "%s is not a size: %q", what, text)
 		return 0
