@@ -21,14 +21,18 @@ type Options struct {
 	CacheBytes int
 	// PageSize is for tests; default [batcher.PageSize].
 	PageSize int64
+	// PageAfter is how many entries are read one by one before a page is asked for, so that a reader that follows the tail never asks for
+	// one; default 16.
+	PageAfter int
 }
 
 // Reader reads the chains of one store. Safe for concurrent use.
 type Reader struct {
-	store    batcher.ObjectStore
-	pageSize int64
-	entries  cache
-	known    knownStreams
+	store     batcher.ObjectStore
+	pageSize  int64
+	pageAfter int
+	entries   cache
+	known     knownStreams
 }
 
 var _ batcher.Catalogue = (*Reader)(nil)
@@ -41,7 +45,10 @@ func New(store batcher.ObjectStore, opts Options) *Reader {
 	if opts.PageSize == 0 {
 		opts.PageSize = batcher.PageSize
 	}
-	return &Reader{store: store, pageSize: opts.PageSize, entries: cache{limit: opts.CacheBytes}}
+	if opts.PageAfter == 0 {
+		opts.PageAfter = 16
+	}
+	return &Reader{store: store, pageSize: opts.PageSize, pageAfter: opts.PageAfter, entries: cache{limit: opts.CacheBytes}}
 }
 
 // Entry implements [batcher.Catalogue].

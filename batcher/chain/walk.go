@@ -10,9 +10,6 @@ import (
 	"millrace/ingest"
 )
 
-// pageAfter is how many entries are read one by one before a page is asked for: a reader that follows the tail never asks for one.
-const pageAfter = 16
-
 // Link is an entry whose objects all exist, with its batches.
 type Link struct {
 	Entry batcher.Entry
@@ -59,7 +56,7 @@ func (r *Reader) all(ctx context.Context, s ingest.Stream, from int64) iter.Seq2
 	return func(yield func(batcher.Entry, error) bool) {
 		tried := int64(-1)
 		for seq, single := from, 0; ; single++ {
-			if n := r.pageOf(seq); single >= pageAfter && n != tried {
+			if n := r.pageOf(seq); single >= r.pageAfter && n != tried {
 				tried = n
 				entries, err := r.page(ctx, s, n)
 				if err != nil && !errors.Is(err, batcher.ErrNotFound) {
@@ -86,7 +83,7 @@ func (r *Reader) all(ctx context.Context, s ingest.Stream, from int64) iter.Seq2
 
 // Range returns the entries from to to, inclusive, all of which must exist, using the page if they are all in one that does.
 func (r *Reader) Range(ctx context.Context, s ingest.Stream, from, to int64) ([]batcher.Entry, error) {
-	if n := r.pageOf(from); to-from >= pageAfter && n == r.pageOf(to) {
+	if n := r.pageOf(from); to-from >= int64(r.pageAfter) && n == r.pageOf(to) {
 		entries, err := r.page(ctx, s, n)
 		if err == nil {
 			return entries[from-n*r.pageSize-1 : to-n*r.pageSize], nil

@@ -16,11 +16,11 @@ func (c *cutter) cut(ctx context.Context, d *due, now time.Time) error {
 	cuts, kept := c.decideCuts(d.picks, now)
 	if c.w.mut.noDuplicateCut {
 		if cuts = c.mutateDuplicates(d, cuts); len(cuts) == 0 {
+			c.sized, c.nextDue = d.more, d.next
 			return nil
 		}
 	}
-	first := c.tail.Seq == 0
-	if first && !c.w.mut.homeAfterEntry {
+	if c.tail.Seq == 0 {
 		// Known before entry 1 can exist: a log that knows of no home has no chain anywhere.
 		if err := c.saveHint(ctx); err != nil {
 			return err
@@ -41,7 +41,9 @@ func (c *cutter) cut(ctx context.Context, d *due, now time.Time) error {
 		_, err := c.walk(ctx)
 		return err
 	}
-	c.sized = d.more
+	if len(d.picks) > 0 {
+		c.sized, c.nextDue = d.more, d.next
+	}
 	l := newLink(e, false)
 	c.extend(l)
 	c.launch(l, d.picks)

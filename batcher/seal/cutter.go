@@ -18,6 +18,8 @@ type cutter struct {
 	w    *Worker
 	inc  ingest.Incarnation
 	prev *ingest.Stream
+	// forgotten: the log does not know the stream any more.
+	forgotten bool
 
 	// tail is the newest entry that this worker knows; Seq 0 if there is none, and then Low is where the chain will start.
 	tail batcher.Entry
@@ -47,6 +49,9 @@ type cutter struct {
 	looked  int64
 
 	lastEntry, lastCut time.Time
+	// stuckOn is why nothing more is cut, until something is read or put again; stuckLoss is the range that could be given up.
+	stuckOn   string
+	stuckLoss *batcher.Range
 
 	// starting: the first walk is not over. voids are the batches that the chain says are void.
 	starting bool
@@ -150,7 +155,9 @@ func (c *cutter) turn(ctx context.Context) (bool, error) {
 	if err := c.settle(ctx); err != nil { // step 2, for entries that were adopted
 		return false, err
 	}
-	c.refresh()
+	if c.refresh(); c.forgotten {
+		return true, nil
+	}
 	if err := c.trim(ctx); err != nil {
 		return false, err
 	}
@@ -202,7 +209,10 @@ func (c *cutter) due(now time.Time) due {
 		}
 	}
 	d := choose(c.lanes, limits{now: now, open: c.open, memory: half, read: c.read, hold: c.w.opts.Hold, all: all, cuts: c.w.tuning.cuts})
-	c.sized, c.nextDue, c.looked = d.urgent, d.next, c.read
+	c.looked, c.sized, c.nextDue = c.read, d.urgent, d.next
+	if len(d.picks) > 0 {
+		c.nextDue = now // until they are cut
+	}
 	return d
 }
 
@@ -250,6 +260,7 @@ func (c *cutter) leave(ctx context.Context) error {
 	if err := c.p.release(ctx); err != nil {
 		return err
 	}
+	c.p.folded[c.inc.Stream] = true
 	c.p.kept = &trim{c.inc.Stream, max(c.tail.Low, c.inc.Next)}
 	if c.w.mut.forgetPreviously {
 		return c.p.release(ctx)
@@ -265,16 +276,16 @@ func (c *cutter) end() int64 {
 	return c.inc.Next
 }
 
-// refresh learns whether the stream has ended.
+// refresh learns whether the stream has ended, or is not known to the log any more: because it never had records, or because another worker
+// has cut them all.
 func (c *cutter) refresh() {
-	if !c.inc.Live() {
-		return
-	}
 	for _, inc := range c.p.log.Incarnations() {
 		if inc.Stream == c.inc.Stream {
 			c.inc = inc
+			return
 		}
 	}
+	c.forgotten = true
 }
 
 // collect takes over what uploaders have done.

@@ -1,10 +1,10 @@
 // Package seal cuts the partitions of a log into batches: it is the worker that writes the chain of cuts, and with it the proof that every
 // acknowledged record is in exactly one object, or is named once as a duplicate, as void or as lost.
 //
-//	             ┌──────────────────────── another worker's entry ───────────────────────┐
-//	             ▼                                                                       │
-//	 1 walk to the tail ─▶ 2 finish entries after done ─▶ 3 announce ─▶ 4 put entry tail+1 ─▶ 5 put its objects ─▶ 3
-//	                                                                                     └─▶ 6 trim up to low of done
+//	            ┌──────────────────────── another worker's entry ───────────────────────┐
+//	            ▼                                                                       │
+//	1 walk to the tail ─▶ 2 finish entries after done ─▶ 3 announce ─▶ 4 put entry tail+1 ─▶ 5 put its objects ─▶ 3
+//	                                                                                    └─▶ 6 trim up to low of done
 //
 // # What it guarantees
 //

@@ -43,6 +43,7 @@ func (c *cutter) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		c.unstick()
 		l.adopted, l.left = false, 0
 		c.prune()
 	}
@@ -282,15 +283,16 @@ func (c *cutter) resolve(ctx context.Context, gone *goneError) error {
 		if _, err := u.facts(ctx, cut, nil); err == nil || !errors.Is(err, batcher.ErrNotFound) {
 			return err // another worker was faster
 		}
-		all := batcher.Range{First: cut.First, Last: cut.Last}
-		reason := "loss accepted"
 		if !c.reportedLoss(ctx, cut) && !c.w.mut.voidShort {
-			accepted, err := c.stuck(ctx, &all, gone.Error())
-			if err != nil || accepted == nil || *accepted != all {
+			to, err := c.acceptedTo(ctx, cut.First)
+			if err != nil {
 				return err
 			}
+			if to < cut.Last {
+				return c.stuck(ctx, &batcher.Range{First: cut.First, Last: cut.Last}, gone.Error())
+			}
 		}
-		if _, err := u.void(ctx, &gone.link.entry, i, &gone.rows[n], reason); err != nil {
+		if _, err := u.void(ctx, &gone.link.entry, i, &gone.rows[n], "loss accepted"); err != nil {
 			return err
 		}
 	}

@@ -43,14 +43,15 @@ func (c *cutter) fold(ctx context.Context) error {
 	f := folder{c: c, horizon: horizon, room: c.w.opts.Index / indexRecord}
 	stream, top, done := c.inc.Stream, c.tail.Done, c.tail.Done
 	for !c.p.folded[stream] {
-		c.p.folded[stream] = true
 		more, err := f.back(ctx, stream, top, done)
 		if err != nil || !more {
 			return errors.Join(err, f.load(ctx))
 		}
 		prev := c.prev
-		if first, ok := f.first[stream]; ok {
-			prev = first.Prev
+		if stream != c.inc.Stream || c.tail.Seq > 0 {
+			if prev, err = c.before(ctx, stream); err != nil {
+				return err
+			}
 		}
 		if prev == nil || c.w.mut.noPredecessor {
 			break
@@ -67,6 +68,16 @@ func (c *cutter) fold(ctx context.Context) error {
 		top, done = tail.Seq, tail.Done
 	}
 	return f.load(ctx)
+}
+
+// before returns the predecessor of a stream, as its entry 1 says.
+func (c *cutter) before(ctx context.Context, s ingest.Stream) (prev *ingest.Stream, err error) {
+	err = c.p.retry(ctx, c.p.rng, "entry", func() error {
+		first, err := c.w.chains.Entry(ctx, s, 1)
+		prev = first.Prev
+		return err
+	})
+	return prev, err
 }
 
 // horizon is the receive time before which no kept record can matter to one that is not cut yet.
@@ -93,7 +104,6 @@ type folder struct {
 	horizon time.Time
 	room    int64 // records that the index can still take
 	found   []sidecar
-	first   map[ingest.Stream]batcher.Entry // entry 1 of the chains that were walked to their start
 }
 
 // back walks a chain from entry top down to 1. It reports whether the chain before matters too.
@@ -124,12 +134,6 @@ func (f *folder) back(ctx context.Context, s ingest.Stream, top, done int64) (bo
 			holds := !f.c.inc.Live() && s == f.c.inc.Stream && skipOf(e) > low
 			if !f.entry(e, done) && !holds {
 				return false, nil
-			}
-			if e.Seq == 1 {
-				if f.first == nil {
-					f.first = make(map[ingest.Stream]batcher.Entry)
-				}
-				f.first[s] = *e
 			}
 		}
 		to = from - 1

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"millrace/batcher"
 	"millrace/ingest"
@@ -78,12 +79,15 @@ func (c *cutter) lostFrom(pos int64) (lost batcher.Range, ok bool) {
 func (c *cutter) lose(ctx context.Context) error {
 	gap := *c.gap
 	if lost, ok := c.lostFrom(c.pos); !ok || lost != gap {
-		accepted, err := c.stuck(ctx, &gap, "records were lost before any cut")
-		if err != nil || accepted == nil {
-			c.gap = nil // look again
+		to, err := c.acceptedTo(ctx, gap.First)
+		if err != nil {
 			return err
 		}
-		gap = *accepted
+		if to < gap.First {
+			c.gap = nil // look again
+			return c.stuck(ctx, &gap, "records were lost before any cut")
+		}
+		gap.Last = min(gap.Last, to)
 	}
 	now := timeNow()
 	e := compose(&c.tail, draft{
@@ -104,28 +108,30 @@ func (c *cutter) lose(ctx context.Context) error {
 	return nil
 }
 
-// stuck says what a person has to resolve, and waits a while. It returns the part of r, from its first offset on, whose loss is accepted, or
-// nil: then the caller looks at chain and log again.
-func (c *cutter) stuck(ctx context.Context, r *batcher.Range, why string) (*batcher.Range, error) {
-	if r != nil {
-		var ranges []batcher.Range
-		err := c.p.retry(ctx, c.p.rng, "loss", func() (err error) {
-			ranges, err = c.accepted(ctx)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range ranges {
-			if a.First <= r.First && a.Last >= r.First {
-				return &batcher.Range{First: r.First, Last: min(a.Last, r.Last)}, nil
-			}
+// acceptedTo returns the last offset of the accepted loss that covers offset from, or less than from if none does.
+func (c *cutter) acceptedTo(ctx context.Context, from int64) (int64, error) {
+	var ranges []batcher.Range
+	err := c.p.retry(ctx, c.p.rng, "loss", func() (err error) {
+		ranges, err = c.accepted(ctx)
+		return err
+	})
+	to := from - 1
+	for _, r := range ranges {
+		if r.First <= from {
+			to = max(to, r.Last)
 		}
 	}
-	c.p.setStuck(c, why, r)
+	return to, err
+}
+
+// unstick takes back what stuck has said.
+func (c *cutter) unstick() { c.stuckOn, c.stuckLoss = "", nil }
+
+// stuck says what a person has to resolve, with the range whose loss would have to be accepted, and waits a while. Then the caller looks at
+// chain and log again.
+func (c *cutter) stuck(ctx context.Context, r *batcher.Range, why string) error {
+	c.stuckOn, c.stuckLoss, c.shownAt = why, r, time.Time{}
+	c.show(ctx, time.Now())
 	c.w.opts.Log.Error("batcher is stuck", "partition", c.p.id, "stream", c.inc.Stream, "reason", why, "range", r)
-	if err := sleep(ctx, c.w.tuning.patience); err != nil {
-		return nil, err
-	}
-	return nil, nil
+	return sleep(ctx, c.w.tuning.patience)
 }

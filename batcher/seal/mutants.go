@@ -26,7 +26,6 @@ type mutants struct {
 	keepLost         bool                             // ids that were kept for an entry that lost the race stay in the index
 	eagerAnnounce    bool                             // a batch is announced before its object exists
 	doneUnseen       bool                             // done is raised over entries whose objects were not seen
-	homeAfterEntry   bool                             // the log learns of its chain's home after entry 1
 	forgetPreviously bool                             // an old incarnation is forgotten before the next one's entry 1
 }
 
@@ -38,6 +37,7 @@ func (c *cutter) mutateDuplicates(d *due, cuts []batcher.Cut) (left []batcher.Cu
 			picks, left = append(picks, p), append(left, cuts[i])
 			continue
 		}
+		c.open -= p.seg.held
 		if p.lane.segs = p.lane.segs[1:]; len(p.lane.segs) == 0 {
 			delete(c.lanes, p.lane.name)
 			c.last = nil

@@ -26,7 +26,7 @@ type partition struct {
 	id    int
 	index *dedupe.Index
 	rng   *rand.Rand
-	// folded has the streams whose chain is in the index.
+	// folded has the streams whose chain is in the index, whole.
 	folded map[ingest.Stream]bool
 	// kept is the last trim of a stream that has ended, held back until the stream after it has entry 1: only as long as the log knows an
 	// incarnation can the next one name it as its predecessor.

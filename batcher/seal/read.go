@@ -32,7 +32,7 @@ func (c *cutter) readMore(ctx context.Context) error {
 	if err != nil {
 		return c.readFailed(ctx, err)
 	}
-	if c.refresh(); c.end() < stop { // the stream ended meanwhile: what was read may be the next one's
+	if c.refresh(); c.forgotten || c.end() < stop { // the stream ended meanwhile: what was read may be the next one's
 		return nil
 	}
 	if len(recs) == 0 && next <= c.pos {
@@ -57,6 +57,7 @@ func (c *cutter) take(s *ingest.Stored) error {
 	if err != nil {
 		return fmt.Errorf("record %d of log %s: %w", s.Offset, c.inc.Stream, err)
 	}
+	c.unstick()
 	c.read += int64(len(s.Bytes))
 	c.readUpTo = rec.ReceivedAt
 	name := rec.Lane
@@ -115,14 +116,16 @@ func (c *cutter) readFailed(ctx context.Context, err error) error {
 			return err
 		}
 		low, _, err := c.bounds(ctx)
-		if err != nil || low <= c.pos {
+		if err != nil {
 			return err
+		}
+		if low <= c.pos { // the log starts before, and misses this nonetheless
+			return c.stuck(ctx, nil, fmt.Sprintf("read record %d: %v", c.pos, ingest.ErrTrimmed))
 		}
 		c.gap = &batcher.Range{First: c.pos, Last: min(low, c.end()) - 1}
 		return nil
 	case errors.Is(err, ingest.ErrCorrupt):
-		_, err := c.stuck(ctx, nil, fmt.Sprintf("read record %d: %v", c.pos, err))
-		return err
+		return c.stuck(ctx, nil, fmt.Sprintf("read record %d: %v", c.pos, err))
 	}
 	return fmt.Errorf("read log from %d: %w", c.pos, err)
 }

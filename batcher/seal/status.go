@@ -56,7 +56,7 @@ func (c *cutter) show(ctx context.Context, now time.Time) {
 	c.shownAt = now
 	s := Status{
 		Partition: c.p.id, Stream: c.inc.Stream, Seq: c.tail.Seq, Done: c.tail.Done, Low: c.tail.Low, Lanes: len(c.lanes),
-		Held: c.open + c.flying, Index: c.p.index.Bytes(), Window: c.w.opts.Window,
+		Held: c.open + c.flying, Index: c.p.index.Bytes(), Window: c.w.opts.Window, Stuck: c.stuckOn, Loss: c.stuckLoss,
 	}
 	if _, next, err := c.p.log.Bounds(ctx); err == nil {
 		s.Lag = max(min(next, c.end())-c.tail.Low, 0)
@@ -76,13 +76,4 @@ func (p *partition) set(s Status) {
 	defer p.mu.Unlock()
 	p.status = s
 	p.w.metrics.show(&s)
-}
-
-// setStuck publishes why c goes no further, or that it does again.
-func (p *partition) setStuck(c *cutter, why string, loss *batcher.Range) {
-	p.mu.Lock()
-	s := p.status
-	p.mu.Unlock()
-	s.Partition, s.Stream, s.Seq, s.Done, s.Low, s.Stuck, s.Loss = p.id, c.inc.Stream, c.tail.Seq, c.tail.Done, c.tail.Low, why, loss
-	p.set(s)
 }

@@ -31,7 +31,10 @@ func (c *cutter) walk(ctx context.Context) (int, error) {
 func (c *cutter) adopt(e batcher.Entry) {
 	c.noteVoids(&e)
 	c.extend(newLink(e, true))
-	c.pos, c.skip = max(c.pos, e.Low), max(c.skip, skipOf(&e))
+	if !c.w.mut.lowOwnView {
+		c.pos = max(c.pos, e.Low)
+	}
+	c.skip = max(c.skip, skipOf(&e))
 	for name, l := range c.lanes {
 		c.open += l.drop(e.NextOf(name))
 		if len(l.segs) == 0 {
@@ -46,6 +49,7 @@ func (c *cutter) adopt(e batcher.Entry) {
 
 // extend makes l's entry the tail.
 func (c *cutter) extend(l *link) {
+	c.unstick()
 	now := timeNow()
 	c.lastEntry = now
 	if len(l.entry.Cuts) > 0 {

@@ -123,12 +123,13 @@ type object interface {
 
 // tuning are bounds that nobody has to set, and that tests make small.
 type tuning struct {
-	window   int64         // entries whose objects may be missing
-	cuts     int           // in one entry
-	read     int           // bytes of one read
-	slack    time.Duration // disorder of receive times in the log, and difference of clocks, that the fold of the index allows for
-	pageSize int64
-	patience time.Duration // between two looks at what only a person, or another holder of the log, can resolve
+	window    int64         // entries whose objects may be missing
+	cuts      int           // in one entry
+	read      int           // bytes of one read
+	slack     time.Duration // disorder of receive times in the log, and difference of clocks, that the fold of the index allows for
+	pageSize  int64
+	pageAfter int           // entries read singly before a page is asked for; 0: the default
+	patience  time.Duration // between two looks at what only a person, or another holder of the log, can resolve
 }
 
 var defaultTuning = tuning{
@@ -142,26 +143,30 @@ func New(store batcher.ObjectStore, policy func(source string) batcher.Policy, a
 	if err := opts.Validate(); err != nil {
 		return nil, fmt.Errorf("check options of the batcher: %w", err)
 	}
-	opts = opts.withDefaults()
-	m, err := newMetrics(opts)
+	m, err := newMetrics(opts.withDefaults())
 	if err != nil {
 		return nil, err
 	}
+	return newWorker(store, policy, announce, opts, m), nil
+}
+
+func newWorker(store batcher.ObjectStore, policy func(source string) batcher.Policy, announce batcher.Announcer, opts Options, m *metrics) *Worker {
+	opts = opts.withDefaults()
 	if announce == nil {
 		announce = silence{}
 	}
 	w := &Worker{
-		store: store, policy: policy, announce: announce, opts: opts, metrics: m, tuning: defaultTuning,
+		store: store, policy: policy, announce: announce, opts: opts, metrics: m,
 		newObject: func(codec string, s ingest.Stream) (object, error) { return encode.New(codec, s) },
 		rng:       opts.Rand, parts: make(map[int]*partition),
 	}
 	w.setTuning(defaultTuning)
-	return w, nil
+	return w
 }
 
 func (w *Worker) setTuning(t tuning) {
 	w.tuning = t
-	w.chains = chain.New(w.store, chain.Options{PageSize: t.pageSize})
+	w.chains = chain.New(w.store, chain.Options{PageSize: t.pageSize, PageAfter: t.pageAfter})
 }
 
 type silence struct{}

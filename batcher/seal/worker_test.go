@@ -25,7 +25,9 @@ func record(lane ingest.Lane, key string, n int) ingest.Record {
 	}
 }
 
-func policyOf(p batcher.Policy) func(string) batcher.Policy { return func(string) batcher.Policy { return p } }
+func policyOf(p batcher.Policy) func(string) batcher.Policy {
+	return func(string) batcher.Policy { return p }
+}
 
 // newsOf collects announcements.
 type newsOf chan batcher.Batch
