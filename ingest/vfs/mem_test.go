@@ -14,6 +14,7 @@ import (
 
 func rng(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }
 
+//layout:allow size the cases of one table, each a few lines
 func TestCrashKeepsOnlyWhatWasSynced(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -16,7 +16,7 @@ func TestExecutorConformance(t *testing.T) {
 	var opened sync.Map // A test opens its directory again; its last cleanup is for the end of both.
 	schedulertest.TestExecutor(t, func(t *testing.T, dir string) scheduler.Executor {
 		t.Helper()
-		e, err := localexec.New(dir, localexec.Options{RunnerArgv: argv()})
+		e, err := localexec.New(dir, localexec.Options{RunnerArgv: argv(), Wait: waitTime})
 		must(t, err)
 		if _, again := opened.LoadOrStore(dir, true); !again {
 			t.Cleanup(func() { awaitNoRunner(t, dir) })

@@ -31,6 +31,7 @@ type Executor struct {
 
 	mu      sync.Mutex // guards the rest
 	link    *link      // nil while there is no connection
+	over    error      // why there will be none, or nil
 	changed chan struct{}
 }
 
@@ -166,6 +167,7 @@ func (e *Executor) Run(ctx context.Context, report func(context.Context, []sched
 			failures++
 		}
 		if errors.Is(err, ErrReplaced) {
+			e.setLink(nil, err)
 			return err
 		}
 		if ctx.Err() == nil {
@@ -178,8 +180,8 @@ func (e *Executor) Run(ctx context.Context, report func(context.Context, []sched
 
 // use serves one connection to its end.
 func (e *Executor) use(ctx context.Context, l *link, report func(context.Context, []scheduler.Report) error) error {
-	e.setLink(l)
-	defer e.setLink(nil)
+	e.setLink(l, nil)
+	defer e.setLink(nil, nil)
 	return l.serve(ctx, func(ctx context.Context, m *runner.Message) error {
 		if err := report(ctx, m.Reports); err != nil {
 			e.opt.Logger.Warn("reports were not taken", "reports", len(m.Reports), "err", err)
@@ -201,10 +203,10 @@ func pause(ctx context.Context, failures int) {
 	}
 }
 
-func (e *Executor) setLink(l *link) {
+func (e *Executor) setLink(l *link, over error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.link = l
+	e.link, e.over = l, over
 	close(e.changed)
 	e.changed = make(chan struct{})
 }
@@ -227,8 +229,11 @@ func (e *Executor) await(ctx context.Context) (*link, error) {
 	defer late.Stop()
 	for {
 		e.mu.Lock()
-		l, changed := e.link, e.changed
+		l, over, changed := e.link, e.over, e.changed
 		e.mu.Unlock()
+		if over != nil {
+			return nil, fmt.Errorf("%w: %w", scheduler.ErrUnavailable, over)
+		}
 		if l != nil {
 			return l, nil
 		}

@@ -4,6 +4,7 @@ package localexec_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -198,7 +199,7 @@ func TestUpgrade(t *testing.T) {
 func TestReplaced(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	first := start(t, dir, localexec.Options{Wait: 100 * time.Millisecond})
+	first := start(t, dir, localexec.Options{})
 	l := script("r1.one.-1.1", "exit 0")
 	first.launch(l)
 	first.await(l.ID)
@@ -208,10 +209,10 @@ func TestReplaced(t *testing.T) {
 	second.launch(next)
 	second.await(next.ID)
 	first.stop()
-	if first.runErr == nil || !strings.Contains(first.runErr.Error(), "taken over") {
+	if !errors.Is(first.runErr, localexec.ErrReplaced) {
 		t.Errorf("got %v, want ErrReplaced", first.runErr)
 	}
-	if err := first.Launch(t.Context(), []scheduler.Launch{l}); err == nil {
-		t.Error("got nil from the replaced executor, want ErrUnavailable")
+	if err := first.Launch(t.Context(), []scheduler.Launch{l}); !errors.Is(err, scheduler.ErrUnavailable) {
+		t.Errorf("got %v from the replaced executor, want ErrUnavailable", err)
 	}
 }

@@ -121,6 +121,9 @@ func start(t *testing.T, dir string, opt localexec.Options) *rig {
 	if opt.RunnerArgv == nil {
 		opt.RunnerArgv = argv()
 	}
+	if opt.Wait == 0 {
+		opt.Wait = waitTime
+	}
 	opt.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
 	e, err := localexec.New(dir, opt)
 	must(t, err)

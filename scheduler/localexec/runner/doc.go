@@ -63,6 +63,6 @@
 //
 // # End
 //
-// Without a client the runner stays while an attempt has not ended or an end was not taken, and then for a minute, or not at all if the
-// client said that it ends. SIGTERM makes it leave its tasks to the next runner.
+// Without a client the runner stays while an attempt has not ended or an end was not taken, and then for as long as the client said (a
+// minute), for a few seconds if there never was one, or not at all if the client said that it ends. SIGTERM makes it leave its tasks to the next runner.
 package runner

@@ -21,7 +21,7 @@ import (
 // Defaults, until a client says otherwise.
 const (
 	defaultMaxLog = 1 << 30
-	defaultIdle   = time.Minute
+	defaultIdle   = 5 * time.Second // Whoever has started us connects at once, or is gone.
 	// logPoll is how often the sizes of logs are looked at, and lingerPoll how often a group that must die is.
 	logPoll    = 500 * time.Millisecond
 	lingerPoll = 20 * time.Millisecond
