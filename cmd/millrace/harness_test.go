@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,6 +42,7 @@ var binary = sync.OnceValues(func() (string, error) {
 var builtIn string
 
 func TestMain(m *testing.M) {
+	_ = os.Setenv("PATH", os.Getenv("PATH")+":/sbin:/usr/sbin") // mkfs, mount
 	code := m.Run()
 	if builtIn != "" {
 		_ = os.RemoveAll(builtIn)
@@ -52,13 +54,14 @@ func TestMain(m *testing.M) {
 type server struct {
 	t       *testing.T
 	dir     string // data directory
+	config  string // configuration file, or ""
 	ingest  string
 	console string
 	args    []string
 	env     []string
 	cmd     *exec.Cmd
 	stderr  *lockedBuffer
-	exited  chan error
+	exited  chan struct{} // closed when the process has ended
 }
 
 // newServer prepares a server; args come after the command line that all have.
@@ -70,6 +73,11 @@ func newServer(t *testing.T, command string, args ...string) *server {
 		s.args = append(s.args, "--listen", s.ingest, "--console", s.console)
 	} else {
 		s.env = append(s.env, "MILLRACE_INGEST__LISTEN="+s.ingest, "MILLRACE_CONSOLE__LISTEN="+s.console)
+		for i, a := range args[:max(0, len(args)-1)] {
+			if a == "--config" {
+				s.config = args[i+1]
+			}
+		}
 	}
 	t.Cleanup(func() {
 		s.stop()
@@ -111,8 +119,11 @@ func (s *server) launch(wrap ...string) {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	s.exited = make(chan error, 1)
-	go func(cmd *exec.Cmd, exited chan error) { exited <- cmd.Wait() }(s.cmd, s.exited) // ends with the process
+	s.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) { // ends with the process
+		_ = cmd.Wait()
+		close(exited)
+	}(s.cmd, s.exited)
 }
 
 func (s *server) ready() {
@@ -142,9 +153,22 @@ func (s *server) waitFor(limit time.Duration, what string, ok func() bool) {
 	}
 }
 
+// ended reports whether the process has ended.
+func (s *server) ended() bool {
+	select {
+	case <-s.exited:
+		return true
+	default:
+		return false
+	}
+}
+
 // kill ends the process as a power switch would, but for the disk.
 func (s *server) kill() {
 	s.t.Helper()
+	if s.cmd == nil {
+		return
+	}
 	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 	<-s.exited
 	s.cmd = nil
@@ -168,25 +192,65 @@ func (s *server) stop() int {
 	return code
 }
 
-// endRunner ends the supervisor of tasks, which outlives the server on purpose.
+// endRunner ends the supervisor of tasks, which outlives the server on purpose, and waits until it is gone.
 func (s *server) endRunner() {
-	pids, _ := filepath.Glob("/proc/[0-9]*")
-	for _, p := range pids {
+	s.waitFor(10*time.Second, "rid of the runner", func() bool {
+		pids := s.runners()
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		return len(pids) == 0
+	})
+}
+
+// runners returns the processes that supervise tasks of this data directory.
+func (s *server) runners() []int {
+	var out []int
+	procs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, p := range procs {
 		cmdline, err := os.ReadFile(filepath.Join(p, "cmdline"))
 		if err != nil || !bytes.Contains(cmdline, []byte("runner\x00")) || !bytes.Contains(cmdline, []byte(s.dir)) {
 			continue
 		}
-		var pid int
-		if _, err := fmt.Sscanf(filepath.Base(p), "%d", &pid); err == nil {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
+		if pid, err := strconv.Atoi(filepath.Base(p)); err == nil {
+			out = append(out, pid)
 		}
 	}
+	return out
 }
 
 // track posts one event and returns the answer's status and receipt.
 func (s *server) track(id string) (int, string, error) {
-	body := fmt.Sprintf(`{"userId":"u","event":"Tested","messageId":%q}`, id)
-	req, err := http.NewRequest(http.MethodPost, "http://"+s.ingest+"/v1/track", strings.NewReader(body))
+	return s.post("/v1/track", fmt.Sprintf(`{"userId":"u","event":"Tested","messageId":%q}`, id))
+}
+
+// batch posts n events of about 500 bytes in one request, with the ids prefix-0 to prefix-(n-1).
+func (s *server) batch(prefix string, n int) (int, error) {
+	var b strings.Builder
+	pad := strings.Repeat("x", 400)
+	for i := range n {
+		b.WriteString(map[bool]string{true: `{"batch":[`, false: `,`}[i == 0])
+		fmt.Fprintf(&b, `{"type":"track","userId":"u","event":"Tested","messageId":"%s-%d","properties":{"pad":%q}}`, prefix, i, pad)
+	}
+	b.WriteString("]}")
+	status, _, err := s.post("/v1/batch", b.String())
+	return status, err
+}
+
+// send posts events one after the other, each of which must be accepted, and adds their ids to acked.
+func (s *server) send(acked map[string]bool, prefix string, n int) {
+	s.t.Helper()
+	for i := range n {
+		id := fmt.Sprintf("%s-%d", prefix, i)
+		if status, _, err := s.track(id); err != nil || status != http.StatusOK {
+			s.t.Fatalf("event %s: status %d, %v; the server said:\n%s", id, status, err, s.stderr)
+		}
+		acked[id] = true
+	}
+}
+
+func (s *server) post(path, body string) (int, string, error) {
+	req, err := http.NewRequest(http.MethodPost, "http://"+s.ingest+path, strings.NewReader(body))
 	if err != nil {
 		return 0, "", err
 	}
@@ -205,6 +269,9 @@ func (s *server) cli(args ...string) (string, int) {
 	s.t.Helper()
 	var out, errs bytes.Buffer
 	args = append(args, "--data-dir", s.dir)
+	if s.config != "" {
+		args = append(args, "--config", s.config)
+	}
 	if args[0] != "log" && args[0] != "config" && !contains(args, "--offline") {
 		args = append(args, "--server", "http://"+s.console)
 	}
@@ -264,4 +331,45 @@ func repoRoot(t *testing.T) string {
 		t.Fatal("no caller")
 	}
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}
+
+// move puts the data directory somewhere else, before the first start.
+func (s *server) move(dir string) { s.dir, s.args[2] = dir, dir }
+
+// ran waits until every committed batch has its run of the DAG and all of these have succeeded; a batch in two runs ends the test. It returns
+// how many batches there are, and how many events the runs were given.
+func (s *server) ran(dag string) (batches int, events int64) {
+	s.t.Helper()
+	s.waitFor(60*time.Second, "done with a run for every batch", func() bool {
+		var committed []struct{ ID string }
+		var runs []struct {
+			ID, State string
+			Batches   []string
+			Events    int64
+		}
+		s.cliJSON(&committed, "batches", "ls", "--limit", "1000000") // first: runs for batches that come later do not matter
+		s.cliJSON(&runs, "runs", "ls", "--dag", dag, "--limit", "1000000")
+		runOf, done := map[string]string{}, map[string]bool{}
+		events = 0
+		for _, r := range runs {
+			if r.State == "failed" || r.State == "cancelled" {
+				s.t.Fatalf("run %s: %s", r.ID, r.State)
+			}
+			events += r.Events
+			for _, b := range r.Batches {
+				if other := runOf[b]; other != "" {
+					s.t.Fatalf("batch %s is in the runs %s and %s", b, other, r.ID)
+				}
+				runOf[b], done[b] = r.ID, r.State == "success"
+			}
+		}
+		for _, b := range committed {
+			if !done[b.ID] {
+				return false
+			}
+		}
+		batches = len(committed)
+		return true
+	})
+	return batches, events
 }

@@ -19,21 +19,24 @@ type senders struct {
 	wg    sync.WaitGroup
 }
 
-func sendTo(s *server, n int) *senders {
+func sendTo(s *server, n int) *senders { return sendNamed(s, "m", n) }
+
+// sendNamed starts n senders whose events have ids of their own, after the name.
+func sendNamed(s *server, name string, n int) *senders {
 	x := &senders{acked: map[string]bool{}, quit: make(chan struct{})}
 	for i := range n {
 		x.wg.Add(1)
 		go func() { // ends with quit; stop waits
 			defer x.wg.Done()
-			x.send(s, i)
+			x.send(s, fmt.Sprintf("%s-%d", name, i))
 		}()
 	}
 	return x
 }
 
-func (x *senders) send(s *server, i int) {
+func (x *senders) send(s *server, name string) {
 	for k := 0; ; {
-		id := fmt.Sprintf("m-%d-%d", i, k)
+		id := fmt.Sprintf("%s-%d", name, k)
 		status, _, err := s.track(id)
 		if err == nil && status == 200 {
 			x.mu.Lock()
@@ -42,7 +45,7 @@ func (x *senders) send(s *server, i int) {
 			k++ // an event without an answer is sent again, as SDKs do
 		}
 		pause := time.Duration(0)
-		if err != nil {
+		if err != nil || status != 200 {
 			pause = 5 * time.Millisecond
 		}
 		select {
