@@ -139,7 +139,7 @@ func newDAGsValidate(g *global) *cobra.Command {
 				}
 			}
 			if failed {
-				return &codeError{exitFailed, silent}
+				return &codeError{exitFailed, errSilent}
 			}
 			return nil
 		},

@@ -46,7 +46,7 @@ func newLogCheck(g *global) *cobra.Command {
 				return err
 			}
 			if len(damage) > 0 {
-				return &codeError{exitFailed, silent}
+				return &codeError{exitFailed, errSilent}
 			}
 			return nil
 		},

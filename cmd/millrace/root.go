@@ -34,8 +34,8 @@ type codeError struct {
 func (e *codeError) Error() string { return e.err.Error() }
 func (e *codeError) Unwrap() error { return e.err }
 
-// silent is a failure whose explanation has been printed already.
-var silent = errors.New("")
+// errSilent is a failure whose explanation has been printed already.
+var errSilent = errors.New("")
 
 // streams are the process's own; tests give buffers.
 type streams struct {
@@ -65,7 +65,7 @@ func run(ctx context.Context, args []string, s streams) int {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return exitInterrupted
 	}
-	if !errors.Is(err, silent) {
+	if !errors.Is(err, errSilent) {
 		_, _ = fmt.Fprintln(s.err, "millrace:", err)
 	}
 	if code := (*codeError)(nil); errors.As(err, &code) {

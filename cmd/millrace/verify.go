@@ -32,7 +32,7 @@ that does is not disturbed. What is in flight is reported apart and is no failur
 				return err
 			}
 			if !r.OK {
-				return &codeError{exitFailed, silent}
+				return &codeError{exitFailed, errSilent}
 			}
 			return nil
 		},

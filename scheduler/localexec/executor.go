@@ -19,7 +19,7 @@ import (
 	"millrace/scheduler/localexec/runner"
 )
 
-// ErrReplaced: another process has taken over the runner of the directory. Run returns it; two would take each other's reports.
+// ErrReplaced is returned by Run when another process has taken over the runner of the directory; two would take each other's reports.
 var ErrReplaced = errors.New("another process has taken over the local executor")
 
 // Executor is a scheduler.Executor whose attempts are processes of this machine, children of one runner process. Safe for concurrent use.

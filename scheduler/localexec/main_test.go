@@ -5,7 +5,6 @@ package localexec_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -273,9 +272,4 @@ func lines(t testing.TB, name string) []string {
 	}
 	must(t, err)
 	return strings.Split(strings.TrimSpace(string(data)), "\n")
-}
-
-func asJSON(v any) string {
-	data, _ := json.Marshal(v)
-	return string(data)
 }

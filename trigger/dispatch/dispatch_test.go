@@ -393,7 +393,7 @@ func TestCoalesce(t *testing.T) {
 		time.Sleep(5*time.Second - 1)
 		synctest.Wait()
 		r.want("three:3", "three:1")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		r.want("three:3", "three:1", "keyed:2", "keyed:2")
 		r.ledger.View(func(s *triggertest.State) {
