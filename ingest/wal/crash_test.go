@@ -221,7 +221,7 @@ func (h *history) trim(l *wal.Log) error {
 
 func TestPowerFailsBeforeEveryOperation(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(3) {
+	for seed := range uint64(8) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			h, disk := newHistory(), vfs.NewMem()
