@@ -14,7 +14,7 @@ import (
 // there already, that is adopted and nothing was decided here. Its own objects go to the uploaders, which is step 5.
 func (c *cutter) cut(ctx context.Context, d *due, now time.Time) error {
 	cuts, kept := c.decideCuts(d.picks, now)
-	if c.w.mut.noDuplicateCut {
+	if c.w.mut.noDuplicateCut && len(cuts) > 0 {
 		if cuts = c.mutateDuplicates(d, cuts); len(cuts) == 0 {
 			c.sized, c.nextDue = d.more, d.next
 			return nil
