@@ -34,6 +34,10 @@ type Ingest struct {
 	TrustedProxies int    `yaml:"trusted_proxies"`
 	MaxEvent       Size   `yaml:"max_event"`
 	MaxRequest     Size   `yaml:"max_request"`
+	// MaxInflight bounds the bytes of bodies that are read but not yet answered.
+	MaxInflight Size `yaml:"max_inflight"`
+	// UnknownKeyRate is how many bytes a second of events with unknown write keys go to quarantine. 0: none.
+	UnknownKeyRate Size `yaml:"unknown_key_rate"`
 }
 
 // Console is the private listener: page, API and metrics.
@@ -99,6 +103,8 @@ type NATS struct {
 // Store keeps runs and the trigger ledger.
 type Store struct {
 	Kind string `yaml:"kind"`
+	// Retention is how long runs are kept after their end, and batches after their cut. 0: for ever.
+	Retention time.Duration `yaml:"retention"`
 }
 
 // Executors run tasks.
@@ -183,13 +189,15 @@ type Shutdown struct {
 // Default returns the configuration that works without any file.
 func Default() Config {
 	return Config{
-		DataDir:   "./.millrace",
-		Ingest:    Ingest{Listen: "127.0.0.1:8080", MaxEvent: 1 << 20, MaxRequest: 4 << 20},
+		DataDir: "./.millrace",
+		Ingest: Ingest{
+			Listen: "127.0.0.1:8080", MaxEvent: 1 << 20, MaxRequest: 4 << 20, MaxInflight: 64 << 20, UnknownKeyRate: 8 << 10,
+		},
 		Console:   Console{Listen: "127.0.0.1:8081", BasePath: "/"},
 		Log:       Log{Kind: "wal", WAL: WAL{Segment: 64 << 20, MaxDelay: 2 * time.Millisecond, MaxBytes: 10 << 30, MinFree: 1 << 30}},
 		Objects:   Objects{Kind: "dir", Dir: Dir{Path: "objects"}, S3: S3{Checksums: "when_supported"}},
 		Bus:       Bus{Kind: "embedded"},
-		Store:     Store{Kind: "sqlite"},
+		Store:     Store{Kind: "sqlite", Retention: 30 * 24 * time.Hour},
 		Executors: Executors{Local: LocalExecutor{Slots: 8, MaxLog: 1 << 30}},
 		Batch: Batch{
 			MaxEvents: 50_000, MaxBytes: 64 << 20, MaxAge: 10 * time.Second,

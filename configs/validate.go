@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"millrace/ingest"
 )
@@ -25,6 +26,12 @@ var kinds = map[string][]string{
 	"store.kind":           {"sqlite"},
 	"objects.s3.checksums": {"when_supported", "when_required"},
 }
+
+// maxEvent bounds ingest.max_event: in the log, where it is stored as JSON text, an event may take six times as much, and 64 MiB at most.
+const maxEvent Size = 10 << 20
+
+// MaxRecord is the longest record that the log must take: an event of which every byte is escaped in JSON, with what describes it.
+func (i Ingest) MaxRecord() int { return max(8<<20, 6*int(i.MaxEvent)+256<<10) }
 
 // Validate reports all that is wrong, and all that cannot work together.
 func (c *Config) Validate() error {
@@ -59,6 +66,15 @@ func (c *Config) Validate() error {
 	}
 	if c.Ingest.MaxEvent < 1<<10 || c.Ingest.MaxRequest < c.Ingest.MaxEvent {
 		bad("ingest", "max_event must be at least 1KiB and max_request not below max_event")
+	}
+	if c.Ingest.MaxEvent > maxEvent {
+		bad("ingest.max_event", "is %s, the log takes at most %s", c.Ingest.MaxEvent, maxEvent)
+	}
+	if c.Ingest.MaxInflight < c.Ingest.MaxRequest {
+		bad("ingest.max_inflight", "is %s, less than one request of max_request %s", c.Ingest.MaxInflight, c.Ingest.MaxRequest)
+	}
+	if r := c.Store.Retention; r != 0 && r < 24*time.Hour {
+		bad("store.retention", "is %v, want at least 24h, or 0 for ever", r)
 	}
 	if c.Log.WAL.Segment < 1<<20 || c.Log.WAL.MaxBytes < 2*c.Log.WAL.Segment {
 		bad("log.wal", "segment must be at least 1MiB and max_bytes at least two segments")

@@ -35,7 +35,8 @@ type Change struct {
 	Groups  []trigger.Group
 	Cursors []trigger.Cursor
 	Ticks   []trigger.Tick
-	// NewRuns are inserted with their tasks and the order of their batches; a run that is there is left alone with all that is its own.
+	// NewRuns are inserted with their tasks and the order of their batches; a run that is there is left alone, and what Attempts and Moves
+	// have for it is ignored: it belongs to a decision that was taken before.
 	NewRuns []NewRun
 	Runs    []Run
 	Tasks   []TaskRun
@@ -120,7 +121,8 @@ type BatchDetail struct {
 	Dispositions []trigger.Disposition `json:"dispositions"`
 }
 
-// Store keeps the scheduler's state and the trigger ledger. It is also trigger.Ledger. Safe for concurrent use.
+// Store keeps the scheduler's state and the trigger ledger. It is also trigger.Ledger. Safe for concurrent use. Times are kept to the
+// microsecond, in UTC.
 type Store interface {
 	trigger.Ledger
 	// Apply commits c, all of it, durably, or nothing: ErrConflict, ErrUnavailable.

@@ -54,7 +54,8 @@ type Arrival struct {
 
 // Group is an open set of batches of one rule and key that will become one run.
 type Group struct {
-	// ID is the trigger key of the run to be: "coal:<key>:<first batch id>".
+	// ID is the trigger key of the run to be: "coal:<key>:<first batch id>". It is unique within its rule only: two rules that group the same
+	// batches by the same key have groups of one id.
 	ID   string `json:"id"`
 	Rule string `json:"rule"`
 	Key  string `json:"key"`

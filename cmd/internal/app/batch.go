@@ -77,7 +77,12 @@ func (a *app) buildBatch(announce batcher.Announcer) error {
 	}
 	a.worker = worker
 	var log ingest.Consumer = a.wal
-	a.back("batcher", func(ctx context.Context) error { return log.Consume(ctx, worker.Work) })
+	a.back("batcher", func(ctx context.Context) error {
+		if !a.awaitLedger(ctx) {
+			return nil
+		}
+		return log.Consume(ctx, worker.Work)
+	})
 	return nil
 }
 

@@ -18,7 +18,8 @@ func (a *app) openLog() error {
 	w := a.cfg.Log.WAL
 	log, err := wal.Open(a.cfg.Data("log"), wal.Options{
 		SegmentBytes: int64(w.Segment), MaxDelay: w.MaxDelay, MaxBytes: int64(w.MaxBytes), ReserveBytes: int64(w.MinFree),
-		Logger: a.log, Registerer: a.metrics,
+		MaxRecord: a.cfg.Ingest.MaxRecord(),
+		Logger:    a.log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
@@ -39,7 +40,8 @@ func (a *app) openLog() error {
 // buildIngest adds the gateway.
 func (a *app) buildIngest(sources []ingest.Source) error {
 	gw, err := gateway.New(a.wal, sources, gateway.Options{
-		MaxEvent: int(a.cfg.Ingest.MaxEvent), MaxRequest: int(a.cfg.Ingest.MaxRequest), Drain: a.cfg.Shutdown.Timeout,
+		MaxEvent: int(a.cfg.Ingest.MaxEvent), MaxRequest: int(a.cfg.Ingest.MaxRequest), MaxInflight: int(a.cfg.Ingest.MaxInflight),
+		OrphanRate: orNone(a.cfg.Ingest.UnknownKeyRate), Drain: a.cfg.Shutdown.Timeout,
 		Log: a.log, Metrics: a.metrics,
 	})
 	if err != nil {
@@ -52,6 +54,14 @@ func (a *app) buildIngest(sources []ingest.Source) error {
 	a.gateway = gw
 	a.front("gateway", func(ctx context.Context) error { return gw.Run(ctx, ln) })
 	return nil
+}
+
+// orNone returns a rate as the gateway takes it: its zero is a default, so none is negative.
+func orNone(rate configs.Size) int {
+	if rate == 0 {
+		return -1
+	}
+	return int(rate)
 }
 
 // listen opens a listener and says which key to change if it can not.

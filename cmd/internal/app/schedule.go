@@ -53,7 +53,26 @@ func (a *app) buildSchedule(ctx context.Context) error {
 		}
 	})
 	a.back("dags", a.followDAGs)
+	a.back("retention", func(ctx context.Context) error {
+		prune(ctx, store.Prune, a.cfg.Store.Retention, a.log)
+		return nil
+	})
 	return nil
+}
+
+// awaitLedger waits, in a process that also schedules, until dispatch has recorded where its ledger starts, and reports whether it has: a new
+// ledger starts at the tails that exist, so a batch that was cut before would count as the past and start nothing. Nothing is lost meanwhile,
+// since the log holds what comes in.
+func (a *app) awaitLedger(ctx context.Context) bool {
+	if a.schedule == nil {
+		return true
+	}
+	select {
+	case <-a.schedule.dispatch.Ready():
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // followDAGs keeps the engine's DAGs as the files are.

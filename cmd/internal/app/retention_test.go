@@ -1,0 +1,62 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"millrace/scheduler/sqlstore"
+)
+
+// TestPrune: the first round comes soon, then there is one a day; a failure is said and does not end the rounds.
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var rounds []time.Duration
+		var out bytes.Buffer
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			prune(ctx, func(_ context.Context, before time.Time) (sqlstore.Pruned, error) {
+				if want := time.Now().Add(-48 * time.Hour); !before.Equal(want) {
+					t.Errorf("prune before %v, want %v", before, want)
+				}
+				if rounds = append(rounds, time.Since(start)); len(rounds) == 2 {
+					return sqlstore.Pruned{Runs: 1}, errors.New("disk away")
+				}
+				return sqlstore.Pruned{Runs: 7, Batches: 9}, nil
+			}, 48*time.Hour, slog.New(slog.NewTextHandler(&out, nil)))
+		}()
+		time.Sleep(50 * time.Hour)
+		cancel()
+		<-ended
+		if len(rounds) != 3 || rounds[0] != pruneFirst || rounds[1] != pruneFirst+pruneEvery {
+			t.Errorf("rounds at %v, want three, a day apart, the first after %v", rounds, pruneFirst)
+		}
+		for _, want := range []string{"runs=7 batches=9 retention=48h0m0s", "disk away"} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("log lacks %q:\n%s", want, out.String())
+			}
+		}
+	})
+}
+
+// TestPruneNever: without retention nothing is removed.
+func TestPruneNever(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 1000*time.Hour)
+		defer cancel()
+		prune(ctx, func(context.Context, time.Time) (sqlstore.Pruned, error) {
+			t.Error("pruned")
+			return sqlstore.Pruned{}, nil
+		}, 0, slog.New(slog.DiscardHandler))
+	})
+}
