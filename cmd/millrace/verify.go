@@ -80,7 +80,11 @@ func verifyTable(w io.Writer, r *verify.Report) error {
 		_, _ = fmt.Fprintf(w, "%s\t%d, %d rows\n", kind, r.Totals[kind].Items, r.Totals[kind].Rows)
 	}
 	for _, p := range r.Problems {
-		_, _ = fmt.Fprintf(w, "  %s\t%s (offsets %d-%d of %s, entry %d)\n", p.Kind, p.What, p.First, p.Last, p.Stream, p.Seq)
+		what := p.What
+		if p.Key != "" {
+			what = p.Key + ": " + what
+		}
+		_, _ = fmt.Fprintf(w, "  %s\t%s (offsets %d-%d of %s, entry %d)\n", p.Kind, what, p.First, p.Last, p.Stream, p.Seq)
 	}
 	verdict := "ok: every accepted event that was cut is in exactly one object"
 	if !r.OK {
