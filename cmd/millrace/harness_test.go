@@ -44,8 +44,10 @@ var builtIn string
 func TestMain(m *testing.M) {
 	_ = os.Setenv("PATH", os.Getenv("PATH")+":/sbin:/usr/sbin") // mkfs, mount
 	code := m.Run()
-	if builtIn != "" {
-		_ = os.RemoveAll(builtIn)
+	for _, dir := range []string{builtIn, natsIn} {
+		if dir != "" {
+			_ = os.RemoveAll(dir)
+		}
 	}
 	os.Exit(code)
 }
@@ -57,6 +59,7 @@ type server struct {
 	config  string // configuration file, or ""
 	ingest  string
 	console string
+	health  string // address of a listener that says when the process is ready; the first of the two that it has
 	args    []string
 	env     []string
 	cmd     *exec.Cmd
@@ -68,6 +71,7 @@ type server struct {
 func newServer(t *testing.T, command string, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, dir: filepath.Join(t.TempDir(), "data"), ingest: freeAddr(t), console: freeAddr(t)}
+	s.health = s.ingest
 	s.args = append([]string{command, "--data-dir", s.dir}, args...)
 	if command == "dev" {
 		s.args = append(s.args, "--listen", s.ingest, "--console", s.console)
@@ -129,7 +133,7 @@ func (s *server) launch(wrap ...string) {
 func (s *server) ready() {
 	s.t.Helper()
 	s.waitFor(30*time.Second, "ready", func() bool {
-		resp, err := http.Get("http://" + s.ingest + "/readyz")
+		resp, err := http.Get("http://" + s.health + "/readyz")
 		if err != nil {
 			return false
 		}
