@@ -31,7 +31,7 @@ func (c *cutter) uploader() *uploader {
 // has after that decides; its facts are returned. A crash before the object leaves a cut that step 2 finishes, perhaps with the sidecar there
 // already; one after it leaves an object that step 2 finds.
 func (u *uploader) commit(ctx context.Context, e *batcher.Entry, i int, r *rows) (batcher.Facts, error) {
-	u.w.step(5)
+	u.w.step(StepPutIDs)
 	cut := &e.Cuts[i]
 	began := time.Now()
 	if u.w.mut.eagerAnnounce {
@@ -42,6 +42,7 @@ func (u *uploader) commit(ctx context.Context, e *batcher.Entry, i int, r *rows)
 		err = u.put(ctx, "put ids", batcher.IDsKey(cut.Batch), ids, nil)
 	}
 	if err == nil {
+		u.w.step(StepPutObject)
 		err = u.put(ctx, "put object", cut.Object, body, encode.MetaOf(facts))
 	}
 	if err == nil && u.w.mut.sidecarLate {
@@ -53,6 +54,7 @@ func (u *uploader) commit(ctx context.Context, e *batcher.Entry, i int, r *rows)
 	if err != nil {
 		return facts, fmt.Errorf("commit batch %s: %w", cut.Batch, err)
 	}
+	u.w.step(StepObjectPut)
 	facts, err = u.facts(ctx, cut, body)
 	if err != nil {
 		return facts, err
@@ -135,7 +137,7 @@ func (u *uploader) facts(ctx context.Context, cut *batcher.Cut, body []byte) (f 
 
 // tell is step 3. News of a batch may come more than once, and a void batch is none.
 func (u *uploader) tell(ctx context.Context, e *batcher.Entry, i int, f batcher.Facts) {
-	u.w.step(3)
+	u.w.step(StepAnnounce)
 	u.w.announce.Announce(ctx, batcher.BatchOf(e, i, f, u.w.store.URI(e.Cuts[i].Object)))
 }
 

@@ -29,7 +29,6 @@ func (c *cutter) cut(ctx context.Context, d *due, now time.Time) error {
 	e := compose(&c.tail, draft{
 		stream: c.inc.Stream, prev: c.prev, cuts: cuts, low: c.lowWithout(d.picks), done: c.seen, facts: c.closing(), now: now.UTC(),
 	}, c.w.mut)
-	c.w.step(4)
 	ours, err := c.put(ctx, &e)
 	if err != nil {
 		return err
@@ -150,6 +149,7 @@ func (c *cutter) put(ctx context.Context, e *batcher.Entry) (ours bool, err erro
 		return false, fmt.Errorf("encode entry %d: %w", e.Seq, err)
 	}
 	key := batcher.ChainKey(e.Stream, e.Seq)
+	c.w.step(StepPutEntry)
 	err = c.p.retry(ctx, c.p.rng, "put entry", func() error {
 		err := c.w.store.PutIfAbsent(ctx, key, body, nil)
 		if err == nil {
@@ -168,6 +168,9 @@ func (c *cutter) put(ctx context.Context, e *batcher.Entry) (ours bool, err erro
 	})
 	if err != nil {
 		return false, fmt.Errorf("put entry %d: %w", e.Seq, err)
+	}
+	if ours {
+		c.w.step(StepEntryPut)
 	}
 	return ours, nil
 }

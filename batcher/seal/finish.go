@@ -31,7 +31,7 @@ func (c *cutter) settle(ctx context.Context) error {
 		if i < 0 {
 			return nil
 		}
-		c.w.step(2)
+		c.w.step(StepFinish)
 		l := c.links[i]
 		err := c.finish(ctx, l)
 		var gone *goneError
@@ -70,6 +70,7 @@ func (c *cutter) finish(ctx context.Context, l *link) error {
 		if gone := c.incomplete(l, missing, found); gone != nil {
 			return gone
 		}
+		c.w.step(StepRecommit)
 	}
 	if err := c.recommit(ctx, l, missing, found); err != nil {
 		return err

@@ -19,7 +19,7 @@ func (c *cutter) start(ctx context.Context) error {
 	}
 	c.starting = true
 	defer func() { c.starting = false }()
-	c.w.step(1)
+	c.w.step(StepWalk)
 	err = c.p.retry(ctx, c.p.rng, "tail", func() (err error) {
 		c.tail, err = c.w.chains.Tail(ctx, c.inc.Stream, hint.Seq)
 		return err

@@ -25,11 +25,12 @@ func (c *cutter) trim(ctx context.Context) error {
 		low = min(low, c.inc.Next-1) // the last step is taken by leave
 	}
 	if low > c.trimmed && low > c.inc.First {
-		c.w.step(6)
+		c.w.step(StepTrim)
 		err := c.p.retry(ctx, c.p.rng, "trim", func() error { return c.p.log.Trim(ctx, c.inc.Stream, low) })
 		if err != nil {
 			return fmt.Errorf("trim log to %d: %w", low, err)
 		}
+		c.w.step(StepTrimmed)
 		c.trimmed = low
 	}
 	c.writePage()

@@ -12,7 +12,7 @@ import (
 // walk adopts the entries after the tail, and returns how many there were.
 func (c *cutter) walk(ctx context.Context) (int, error) {
 	for n := 0; ; n++ {
-		c.w.step(1)
+		c.w.step(StepWalk)
 		e, err := c.entry(ctx, c.tail.Seq+1)
 		if errors.Is(err, batcher.ErrNotFound) {
 			return n, nil

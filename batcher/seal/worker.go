@@ -47,6 +47,9 @@ type Options struct {
 	// Log takes messages; nil discards them. Metrics takes collectors; nil: none are exported.
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
+	// OnStep is for tests that stop or kill workers: it is called at each [Step], by the loop and by up to Uploads others at the same time,
+	// and may block. nil: nobody is told.
+	OnStep func(Step)
 }
 
 func (o Options) withDefaults() Options {
@@ -104,9 +107,8 @@ type Worker struct {
 	metrics  *metrics
 	tuning   tuning
 	mut      mutants
-	// newObject and hook are [encode.New] and nothing, except in tests.
+	// newObject is [encode.New], except in tests.
 	newObject func(codec string, s ingest.Stream) (object, error)
-	hook      func(step int)
 
 	mu    sync.Mutex // guards all below
 	rng   *rand.Rand
@@ -219,13 +221,6 @@ func (w *Worker) Find(_ context.Context, id [16]byte) (ingest.Stream, int64, boo
 		}
 	}
 	return ingest.Stream{}, 0, false
-}
-
-// step tells tests which step of the protocol is about to be done.
-func (w *Worker) step(n int) {
-	if w.hook != nil {
-		w.hook(n)
-	}
 }
 
 // policyOf returns the policy of a source, complete and within the worker's window.
