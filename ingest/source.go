@@ -33,6 +33,12 @@ type Source struct {
 	// Scheme names a webhook verification ("stripe", "none"); Secrets are its live secrets, any of which may match.
 	Scheme  string
 	Secrets []Secret
+	// Verify has the fields in which the verification differs from Scheme; see [Scheme].
+	Verify Scheme
+	// VerifyToken is what a sender must show in a handshake that asks for one.
+	VerifyToken Secret
+	// PublicURL is the URL that the sender was given, without query, for schemes that sign it; "" takes it from the request.
+	PublicURL string
 	// Tokens are the bearers of an events source.
 	Tokens []Secret
 	// Origins are the permitted browser origins; "*" permits all. Empty: all.
@@ -41,6 +47,37 @@ type Source struct {
 	LaneKeys []LaneKey
 	// MaxLanes bounds live lanes; 0 means [DefaultMaxLanes].
 	MaxLanes int
+	// IP says what of the senders' addresses is kept; "" means [IPKeep].
+	IP IPPolicy
+}
+
+// IPPolicy says what becomes of senders' IP addresses.
+type IPPolicy string
+
+// The policies, each keeping less than the one before it.
+const (
+	IPKeep      IPPolicy = "keep"      // as they are
+	IPAnonymize IPPolicy = "anonymize" // the last 8 bits of IPv4, the last 80 of IPv6 are zero
+	IPDrop      IPPolicy = "drop"      // not at all
+)
+
+// Check reports whether p is a policy; "" is.
+func (p IPPolicy) Check() error {
+	switch p {
+	case "", IPKeep, IPAnonymize, IPDrop:
+		return nil
+	}
+	return fmt.Errorf("ip %q is not one of keep, anonymize, drop", string(p))
+}
+
+// Stricter returns the one of p and q that keeps less.
+func (p IPPolicy) Stricter(q IPPolicy) IPPolicy {
+	for _, s := range [...]IPPolicy{IPDrop, IPAnonymize} {
+		if p == s || q == s {
+			return s
+		}
+	}
+	return IPKeep
 }
 
 // LaneKey is one field that splits a source: Name is the directory's key, Path the dotted path in the event.

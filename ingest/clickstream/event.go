@@ -81,6 +81,10 @@ type item struct {
 	reason Reason
 	// multiline says that line breaks stand between its tokens.
 	multiline bool
+	// brace is the index behind the opening brace of the context; 0: it has none.
+	brace int32
+	// notes are what the context says of the sender.
+	notes notes
 }
 
 // event scans the object at i, with the members in cut left out of its runs, and returns the index behind it or bad.
@@ -94,15 +98,24 @@ func (d *Decoder) event(it *item, i int, cut fieldSet) int {
 		return i + 1
 	}
 	for {
-		from := i
+		from, escapes := i, s.escapes
 		end, v := s.key(i)
 		if v == bad {
 			return bad
 		}
-		if i = s.value(v, 1); i == bad {
+		name := d.body[from+1 : end-1]
+		if s.escapes != escapes {
+			name = d.inside(name)
+		}
+		f := fieldOf(name)
+		if f == context {
+			i = d.noteContext(it, v)
+		} else {
+			i = s.value(v, 1)
+		}
+		if i == bad {
 			return bad
 		}
-		f := fieldOf(d.name(from, end))
 		it.vals[f] = span{int32(v), int32(i)}
 		switch {
 		case cut.has(f):

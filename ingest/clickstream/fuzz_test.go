@@ -71,7 +71,14 @@ func FuzzDecoder(f *testing.F) {
 		f.Add(body, byte(0), false)
 		f.Add(body, byte(Track), true)
 	}
-	target := NewTarget(&ingest.Source{Tenant: "default", Name: "web", LaneKeys: []ingest.LaneKey{{Name: "v", Path: "context.v"}}})
+	for _, context := range []string{`{"ip":"10.1.2.3","direct":true}`, `{"\u0069p":null,"ip":" "}`, `null`, `7`, `{ }`, `{"ip":{"ip":[]}}`} {
+		f.Add([]byte(`{"userId":"1","event":"e","context":`+context+`,"z":1}`), byte(Track), true)
+		f.Add([]byte(`{"context":`+context+`,"batch":[{"userId":"1","type":"page","context":{"ip":"::1"},"context":`+context+`}]}`), byte(0), true)
+	}
+	var targets [3]*Target
+	for i, policy := range []ingest.IPPolicy{ingest.IPKeep, ingest.IPAnonymize, ingest.IPDrop} {
+		targets[i] = NewTarget(&ingest.Source{Tenant: "default", Name: "web", IP: policy, LaneKeys: []ingest.LaneKey{{Name: "v", Path: "context.v"}}})
+	}
 	f.Fuzz(func(t *testing.T, body []byte, kind byte, known bool) {
 		typ := Type(kind % byte(NumTypes))
 		d := NewDecoder(Limits{MaxEvents: 100})
@@ -84,11 +91,12 @@ func FuzzDecoder(f *testing.F) {
 			}
 			return
 		}
-		router := anyKey{target}
+		router := anyKey{targets[int(kind)%len(targets)]}
 		if !known {
 			router.t = nil
 		}
-		recs, err := d.Records(router, Input{Received: received, Orphan: func(int) bool { return true }})
+		recs, err := d.Records(router, Input{Received: received, Orphan: func(int) bool { return true },
+			Sender: Sender{IP: phone, Agent: "Mozilla/5.0", Server: kind > 100}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,8 +105,24 @@ func FuzzDecoder(f *testing.F) {
 		}
 		for i := range recs {
 			checkRecord(t, &recs[i])
+			if known && kind%3 == 2 && !recs[i].Lane.Quarantine() {
+				checkNoAddress(t, recs[i].Payload)
+			}
 		}
 	})
+}
+
+// checkNoAddress: a row of a source that drops addresses has none in its context, by whatever name.
+func checkNoAddress(t *testing.T, row []byte) {
+	t.Helper()
+	var fields, context map[string]json.RawMessage // maps, because structs take names of any case
+	if err := json.Unmarshal(row, &fields); err != nil {
+		t.Fatal(err)
+	}
+	_ = json.Unmarshal(fields["context"], &context) // one that is no object has none
+	if _, ok := context["ip"]; ok {
+		t.Errorf("got an address in %s, want none", row)
+	}
 }
 
 // eventsOf returns how many events the standard library sees in a body, or -1 if it is none.

@@ -2,6 +2,7 @@ package clickstream
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,6 +42,11 @@ func newLanes(src *ingest.Source) *lanes {
 		l.rest += ingest.Lane("/" + ingest.EncodeLaneValue(k.Name) + "=" + ingest.LaneOther)
 	}
 	return l
+}
+
+// like reports whether both name the same lanes.
+func (l *lanes) like(other *lanes) bool {
+	return l.plain == other.plain && l.limit == other.limit && slices.Equal(l.keys, other.keys)
 }
 
 // lane returns the lane for values, each ended by a zero byte, at now.

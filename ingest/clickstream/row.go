@@ -19,16 +19,30 @@ type Target struct {
 	source     string
 	quarantine string // the source's name where ids of events that were set aside are told apart; no source has such a name
 	lanes      *lanes
+	rank       rank // what is kept of addresses
 	aside      [NumReasons]ingest.Lane
 }
 
 // NewTarget returns the target of a clickstream source. Its lanes in use are remembered in the target.
 func NewTarget(src *ingest.Source) *Target {
-	t := &Target{source: src.Name, quarantine: "quarantine/" + src.Name, lanes: newLanes(src)}
+	t := &Target{source: src.Name, quarantine: "quarantine/" + src.Name, lanes: newLanes(src), rank: rankOf(src.IP)}
 	for r := BadJSON; r < NumReasons; r++ {
 		t.aside[r] = ingest.QuarantineLane(src.Tenant, src.Name, r.String())
 	}
 	return t
+}
+
+// With returns the target of the same source by another definition, in which lanes in use stay in use: t itself, if it does.
+func (t *Target) With(src *ingest.Source) *Target {
+	next := NewTarget(src)
+	if !next.lanes.like(t.lanes) {
+		return next
+	}
+	if next.rank == t.rank {
+		return t
+	}
+	next.lanes = t.lanes
+	return next
 }
 
 // Router knows whose write key is whose.
@@ -48,6 +62,8 @@ type Input struct {
 	Trace string
 	// Key is the write key of the request or the batch; if it is empty, each event's own counts.
 	Key []byte
+	// Sender is who sent the request.
+	Sender Sender
 	// Orphan is asked whether an event of so many bytes with an unknown key is kept, in the quarantine of OrphanSource; one that is not is
 	// only counted. nil: none is kept.
 	Orphan func(bytes int) bool
@@ -76,7 +92,8 @@ func (d *Decoder) Records(router Router, in Input) ([]ingest.Record, error) {
 	}
 	d.out, d.recs, d.tallies = d.out[:0], d.recs[:0], d.tallies[:0]
 	d.readDefaults()
-	w := rows{d: d, in: in, received: in.Received.UnixMicro(), sent: d.env.vals[sentAt], sentMicros: d.time(d.env.vals[sentAt])}
+	w := rows{d: d, rank: rankOf(in.Sender.Policy), in: in, received: in.Received.UnixMicro(), sent: d.env.vals[sentAt], sentMicros: d.time(d.env.vals[sentAt])}
+	w.agent = w.agentMember()
 	d.clock = appendTime(d.clock[:0], w.received)
 	var target *Target
 	if len(in.Key) > 0 {
@@ -115,6 +132,9 @@ type rows struct {
 	received   int64
 	sent       span // of the batch
 	sentMicros int64
+	rank       rank             // what the request asks for
+	ips        [numRanks][]byte // members for the sender's address, made when one is needed
+	agent      []byte           // the member for its user agent
 }
 
 // add appends the record of one event.
@@ -137,6 +157,8 @@ func (w *rows) add(it *item, target *Target) {
 	tally.Accepted[typ]++
 	from := len(d.out)
 	id, at := w.row(it, typ, nil)
+	w.rest(it, max(w.rank, target.rank))
+	d.out = append(d.out, '}')
 	d.recs = append(d.recs, ingest.Record{
 		Lane: d.laneOf(it, typ, target.lanes, w.in.Received), Type: typ.String(), Dedupe: ingest.DedupeID(target.source, alias(id)),
 		ReceivedAt: w.in.Received, EventAt: time.UnixMicro(at).UTC(), Trace: w.in.Trace,
@@ -158,7 +180,7 @@ func (w *rows) judge(it *item) (Type, Reason) {
 		return typ, TooLarge
 	case typ == 0:
 		return typ, BadType
-	case len(d.scalar(it.vals[userID])) == 0 && len(d.scalar(it.vals[anonymousID])) == 0:
+	case typ != Merge && len(d.scalar(it.vals[userID])) == 0 && len(d.scalar(it.vals[anonymousID])) == 0:
 		return typ, NoIdentity
 	case typ == Track && !d.named(it.vals[eventName]):
 		return typ, NoEvent
@@ -182,7 +204,7 @@ func (d *Decoder) routing(it *item, id []byte) []byte {
 	return id
 }
 
-// row appends the event's row and returns its id and when it happened. key, if not nil, becomes the row's writeKey.
+// row appends the head of the event's row and returns its id and when it happened. key, if not nil, becomes the row's writeKey.
 func (w *rows) row(it *item, typ Type, key []byte) (id []byte, at int64) {
 	d := w.d
 	d.out = append(d.out, `{"messageId":`...)
@@ -190,8 +212,10 @@ func (w *rows) row(it *item, typ Type, key []byte) (id []byte, at int64) {
 	d.out = append(d.out, `,"type":"`...)
 	d.out = append(d.out, typ.String()...)
 	original, sent, sentMicros := it.vals[originalTimestamp], w.sent, w.sentMicros
-	if !d.says(original) {
-		original = it.vals[timestamp]
+	for _, next := range [...]span{it.vals[timestamp], d.env.vals[timestamp]} {
+		if !d.says(original) {
+			original = next
+		}
 	}
 	if own := it.vals[sentAt]; d.says(own) {
 		sent, sentMicros = own, d.time(own)
@@ -214,8 +238,6 @@ func (w *rows) row(it *item, typ Type, key []byte) (id []byte, at int64) {
 	if key != nil {
 		d.out = appendQuoted(append(d.out, `,"writeKey":`...), key)
 	}
-	w.rest(it)
-	d.out = append(d.out, '}')
 	return id, at
 }
 
@@ -250,26 +272,44 @@ func (w *rows) messageID(it *item) []byte {
 	return d.out[from : len(d.out)-1]
 }
 
-// rest appends what the head leaves out of the event, with the batch's defaults under its context and integrations.
-func (w *rows) rest(it *item) {
+// rest appends what the head leaves out of the event, with the batch's defaults under its context and integrations, and with what r permits
+// of the sender in its context.
+func (w *rows) rest(it *item, r rank) {
 	d := w.d
-	if d.defaults.any {
-		merged := *it
-		runs := len(d.runs)
-		d.event(&merged, int(it.at.from), headFields|mergedFields)
-		w.copyRuns(&merged)
-		d.runs = d.runs[:runs]
-		d.appendMerged(it, context, "context")
-		d.appendMerged(it, integrations, "integrations")
+	l, simple := w.plan(it, r)
+	if simple && !d.defaults.any {
+		w.copyRuns(it, it.brace, l)
 		return
 	}
-	w.copyRuns(it)
+	cut := headFields | 1<<context
+	if d.defaults.any {
+		cut |= mergedFields
+	}
+	merged, runs := *it, len(d.runs)
+	d.event(&merged, int(it.at.from), cut)
+	w.copyRuns(&merged, 0, lead{})
+	d.runs = d.runs[:runs]
+	w.context(it, r)
+	if d.defaults.any {
+		d.appendIntegrations(it)
+	}
 }
 
-func (w *rows) copyRuns(it *item) {
+// copyRuns appends the event's runs, with l put in at brace; if that is 0, there is no context yet.
+func (w *rows) copyRuns(it *item, brace int32, l lead) {
 	d := w.d
 	for _, run := range d.runs[it.firstRun:it.lastRun] {
-		d.out = appendFlat(append(d.out, ','), d.raw(run), it.multiline)
+		d.out = append(d.out, ',')
+		if run.from < brace && brace < run.to {
+			d.out = appendFlat(d.out, d.raw(span{run.from, brace}), it.multiline)
+			d.out = append(append(d.out, l.ip...), l.agent...)
+			run.from = brace
+		}
+		d.out = appendFlat(d.out, d.raw(run), it.multiline)
+	}
+	if brace == 0 && (l.ip != nil || l.agent != nil) {
+		d.out = append(append(append(d.out, `,"context":{`...), l.ip...), l.agent...)
+		d.out[len(d.out)-1] = '}' // for the comma
 	}
 }
 
@@ -298,6 +338,11 @@ func (w *rows) orphan(it *item, typ Type, reason Reason) {
 			key = d.scalar(it.vals[writeKey])
 		}
 		w.row(it, typ, append([]byte{}, key...))
+		sender := w.in.Sender
+		w.in.Sender = Sender{} // it is not known how much of it may be kept
+		w.rest(it, keeps)
+		w.in.Sender = sender
+		d.out = append(d.out, '}')
 	} else {
 		d.out = appendQuoted(d.out, d.excerpt(it.at))
 	}

@@ -20,6 +20,8 @@ type scanner struct {
 	multiline bool
 	// deep says that the last bad was for depth.
 	deep bool
+	// escapes counts the escape sequences met, so that nobody has to look for them in a string that has none.
+	escapes int
 }
 
 // space skips white space, of which there mostly is none.
@@ -175,6 +177,7 @@ func (s *scanner) str(i int) int {
 
 // escape checks an escape sequence from its backslash.
 func (s *scanner) escape(i int) int {
+	s.escapes++
 	switch s.at(i + 1) {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
 		return i + 2
