@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"millrace/cmd/internal/app"
 	"millrace/configs"
 	"millrace/ingest/wal"
 )
@@ -15,8 +17,13 @@ func newLog(g *global) *cobra.Command {
 }
 
 var damageColumns = []column[wal.Damage]{
-	{"SEGMENT", func(d wal.Damage) string { return d.Segment }},
-	{"BYTES", func(d wal.Damage) string { return fmt.Sprintf("%d-%d", d.From, d.To) }},
+	{"SEGMENT", func(d wal.Damage) string { return cmp.Or(d.Segment, "-") }},
+	{"BYTES", func(d wal.Damage) string {
+		if d.Segment == "" {
+			return "-"
+		}
+		return fmt.Sprintf("%d-%d", d.From, d.To)
+	}},
 	{"OFFSETS", func(d wal.Damage) string {
 		if d.Next == d.First {
 			return "none"
@@ -29,6 +36,10 @@ var damageColumns = []column[wal.Damage]{
 func newLogCheck(g *global) *cobra.Command {
 	c := &cobra.Command{
 		Use: "check", Short: "Read the whole log and report damage", Args: exactArgs(0),
+		Long: `Read the whole log and report damage.
+
+The log is compared with its chain, too: records that the chain has claimed for an object which does not exist, and that this log does not
+hold, are reported without a segment. Then this log is an older copy, or its disk acknowledged what it did not store: look for the true one.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			l, err := g.load(configs.Default())
 			if err != nil {
@@ -38,17 +49,20 @@ func newLogCheck(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if len(damage) == 0 && g.output == "table" {
-				_, err := fmt.Fprintln(g.out, "ok: no damage")
+			behind, err := app.Behind(c.Context(), l)
+			if damage = append(damage, behind...); len(damage) == 0 && (err != nil || g.output == "table") {
+				if err == nil {
+					_, err = fmt.Fprintln(g.out, "ok: no damage, and the chain claims nothing that is not here")
+				}
 				return err
 			}
 			if err := printRows(g, answers(damage), func(d wal.Damage) string { return d.Segment }, damageColumns); err != nil {
 				return err
 			}
-			if len(damage) > 0 {
-				return &codeError{exitFailed, errSilent}
+			if err == nil && len(damage) > 0 {
+				err = &codeError{exitFailed, errSilent}
 			}
-			return nil
+			return err
 		},
 	}
 	g.outputFlags(c)
@@ -79,10 +93,12 @@ and 'millrace verify' reports it for ever. Restoring the disk from a good copy c
 			if err != nil {
 				return err
 			}
-			if len(accepted) == 0 {
-				return &codeError{exitNotFound, fmt.Errorf("no damage lies wholly within offsets %d to %d; nothing was changed", first, last)}
+			behind, err := app.AcceptBehind(c.Context(), l, first, last)
+			if accepted = append(accepted, behind...); len(accepted) == 0 {
+				return cmp.Or(err, error(&codeError{exitNotFound,
+					fmt.Errorf("no damage lies wholly within offsets %d to %d; nothing was changed", first, last)}))
 			}
-			return printRows(g, answers(accepted), func(d wal.Damage) string { return d.Segment }, damageColumns)
+			return errors.Join(err, printRows(g, answers(accepted), func(d wal.Damage) string { return d.Segment }, damageColumns))
 		},
 	}
 	c.Flags().Int64Var(&first, "first", 0, "first offset")
