@@ -164,15 +164,24 @@ func (x *exchange) fill(from io.Reader, limit int) error {
 
 // append makes recs durable and answers.
 func (x *exchange) append(recs []ingest.Record) error {
+	receipt, err := x.store(recs)
+	if err != nil {
+		return err
+	}
+	x.accept(receipt)
+	return nil
+}
+
+// store makes recs durable.
+func (x *exchange) store(recs []ingest.Record) (ingest.Receipt, error) {
 	receipt, err := x.s.log.Append(lifeOf(x.r.Context()), recs)
 	if x.s.health.saw(err) {
 		x.s.opts.Log.Warn("log does not take appends", "err", err)
 	}
 	if err != nil {
-		return fmt.Errorf("append %d records: %w", len(recs), err)
+		return nil, fmt.Errorf("append %d records: %w", len(recs), err)
 	}
-	x.accept(receipt)
-	return nil
+	return receipt, nil
 }
 
 var (

@@ -33,6 +33,8 @@ type Options struct {
 	OrphanRate int
 	// ReadTimeout is how long a client may take to send a request. 0: 30 s, of which 5 s for the headers.
 	ReadTimeout time.Duration
+	// TrustedProxies is how many proxies in front are ours: that many of the last entries in X-Forwarded-* are believed.
+	TrustedProxies int
 	// Drain is how long Run waits for requests after its ctx ended. 0: 10 s.
 	Drain time.Duration
 	// Log and Metrics may be nil: discard.
@@ -124,6 +126,7 @@ func (s *Server) route() {
 		s.post(e, "/v1/"+name, s.clickstream(0))
 	}
 	e.Any("/hooks/:source", s.handle(s.hook))
+	e.Any("/hooks/:source/:token", s.handle(s.hook))
 	e.GET("/livez", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
 	e.GET("/readyz", s.readyz)
 	s.routes = e

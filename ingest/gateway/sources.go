@@ -14,7 +14,7 @@ import (
 type source struct {
 	ingest.Source
 	target *clickstream.Target // of a clickstream source
-	scheme webhook.Scheme      // of a webhook
+	hook   *webhook.Verifier   // of a webhook
 	lane   ingest.Lane         // of a webhook
 	count  *sourceCounters
 }
@@ -94,12 +94,9 @@ func (r *registry) addKeys(src *source) error {
 }
 
 func (r *registry) addHook(src *source) error {
-	var ok bool
-	if src.scheme, ok = webhook.Lookup(src.Scheme); !ok {
-		return fmt.Errorf("scheme %q is not known", src.Scheme)
-	}
-	if src.scheme.Signed() && len(src.Secrets) == 0 {
-		return fmt.Errorf("scheme %q needs secrets", src.Scheme)
+	var err error
+	if src.hook, err = webhook.New(&src.Source); err != nil {
+		return err
 	}
 	if len(src.LaneKeys) > 0 {
 		return errors.New("a webhook has no lane keys")

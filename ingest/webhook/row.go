@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -33,9 +34,9 @@ type row struct {
 	Verified    bool                `json:"verified"`
 }
 
-// Row returns the record of a delivery that src's scheme let through.
-func Row(src *ingest.Source, scheme Scheme, d *Delivery, lane ingest.Lane) (ingest.Record, error) {
-	id, typ := scheme.Identify(d)
+// Row returns the record of a delivery that src's verifier let through.
+func Row(src *ingest.Source, v *Verifier, d *Delivery, lane ingest.Lane) (ingest.Record, error) {
+	id, typ := v.Identify(d)
 	if id == "" {
 		id = newID()
 	}
@@ -48,8 +49,9 @@ func Row(src *ingest.Source, scheme Scheme, d *Delivery, lane ingest.Lane) (inge
 	}
 	r := row{
 		ID: id, Source: src.Name, Type: typ, ReceivedAt: d.Received.UTC().Format("2006-01-02T15:04:05.000Z"), Method: d.Method, Path: d.Path,
-		Query: query, Headers: safeHeaders(d.Header), ContentType: d.Header.Get("Content-Type"), Verified: scheme.Signed(),
+		Query: query, Headers: safeHeaders(d.Header), ContentType: d.Header.Get("Content-Type"), Verified: v.Signed(),
 	}
+	v.redact(&r, d)
 	if plain(d.Body) {
 		text := string(d.Body)
 		r.Body = &text
@@ -78,6 +80,23 @@ func safeHeaders(h http.Header) map[string]string {
 		}
 	}
 	return safe
+}
+
+// redact takes from the row what the scheme reads its signatures from, wherever in the head of the request that is.
+func (v *Verifier) redact(r *row, d *Delivery) {
+	for _, p := range v.signature {
+		switch p.kind {
+		case "header":
+			start, many := strings.CutSuffix(strings.ToLower(p.name), "*")
+			maps.DeleteFunc(r.Headers, func(name, _ string) bool { return name == start || many && strings.HasPrefix(name, start) })
+		case "query":
+			delete(r.Query, p.name)
+		case "path":
+			if d.Rest != "" {
+				r.Path = strings.TrimSuffix(strings.TrimSuffix(r.Path, "/"), "/"+d.Rest)
+			}
+		}
+	}
 }
 
 func secretHeader(name string) bool {

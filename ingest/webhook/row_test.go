@@ -18,11 +18,8 @@ var testTime = time.Date(2026, 11, 23, 8, 38, 35, 123456000, time.UTC)
 
 func rowOf(t testing.TB, scheme string, d *Delivery) ingest.Record {
 	t.Helper()
-	s, ok := Lookup(scheme)
-	if !ok {
-		t.Fatalf("no scheme %q", scheme)
-	}
-	rec, err := Row(&ingest.Source{Tenant: "default", Name: "hook", Scheme: scheme}, s, d, ingest.EventLane("default", "hook"))
+	src := &ingest.Source{Tenant: "default", Name: "hook", Scheme: scheme, Secrets: []ingest.Secret{"x"}}
+	rec, err := Row(src, verifier(t, src), d, ingest.EventLane("default", "hook"))
 	if err != nil {
 		t.Fatal(err)
 	}
