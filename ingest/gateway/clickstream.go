@@ -10,11 +10,11 @@ import (
 
 // clickstream answers a route of Segment's: one event of type typ, or a batch if typ is 0.
 func (s *Server) clickstream(typ clickstream.Type) func(*exchange) error {
-	limit := s.opts.MaxEvent
-	if typ == 0 {
-		limit = s.opts.MaxRequest
-	}
 	return func(x *exchange) error {
+		limit := x.limits.MaxEvent
+		if typ == 0 {
+			limit = x.limits.MaxRequest
+		}
 		if err := x.readPlain(limit); err != nil {
 			return err
 		}

@@ -49,7 +49,7 @@ func TestErrorTable(t *testing.T) {
 					log.before = func(context.Context, []ingest.Record) error { return fmt.Errorf("append to segment 7: %w", row.err) }
 				}
 			}
-			w := send(newServer(t, log, Options{OrphanRate: -1}), req.method, req.path, req.body, req.headers...)
+			w := send(newServer(t, log, Options{Limits: Limits{OrphanRate: -1}}), req.method, req.path, req.body, req.headers...)
 			var got struct {
 				Success              *bool
 				Error, Code, Message string
@@ -79,12 +79,12 @@ func TestStatuses(t *testing.T) {
 	t.Parallel()
 	for _, row := range faults {
 		switch row.status {
-		case http.StatusBadRequest, http.StatusServiceUnavailable:
+		case http.StatusBadRequest, http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		case http.StatusUnauthorized, http.StatusNotFound, http.StatusMethodNotAllowed: // never on a clickstream route with POST
 		default:
 			t.Errorf("%v: got status %d", row.err, row.status)
 		}
-		if row.retry > maxRetryAfter || (row.retry > 0) != (row.status == http.StatusServiceUnavailable) {
+		if row.retry > maxRetryAfter || (row.retry > 0) != (row.status == http.StatusServiceUnavailable || row.status == http.StatusTooManyRequests) {
 			t.Errorf("%v: got Retry-After %d with %d", row.err, row.retry, row.status)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -22,6 +23,7 @@ const maxKept = 1 << 20
 // exchange is one request and its answer, with buffers that are used again by later ones.
 type exchange struct {
 	s          *Server
+	limits     *Limits // when the request began
 	decoder    *clickstream.Decoder
 	keepOrphan func(bytes int) bool
 
@@ -32,6 +34,7 @@ type exchange struct {
 	count    *sourceCounters
 	status   int
 	held     int // what the body was charged with
+	share    int // how many eighths of Limits.MaxInflight may be held when this body is charged
 
 	body    []byte
 	key     []byte
@@ -40,11 +43,33 @@ type exchange struct {
 	receipt [1]string
 }
 
+func (s *Server) newExchange(l *Limits) *exchange {
+	x := &exchange{s: s, limits: l, decoder: clickstream.NewDecoder(l.decode())}
+	x.keepOrphan = func(bytes int) bool { return s.orphans.Load().AllowN(time.Now(), bytes) }
+	return x
+}
+
+// exchange returns one with the limits of now.
+func (s *Server) exchange() *exchange {
+	x, l := s.pool.Get().(*exchange), s.limits.Load()
+	if x.limits != l {
+		return s.newExchange(l)
+	}
+	return x
+}
+
+// The shares of Limits.MaxInflight, in eighths. Who will not come again is shed last.
+const (
+	shareBulk    = 4
+	shareSDK     = 7
+	shareWebhook = 8
+)
+
 // handle makes a handler of work, which answers by itself or returns why not.
-func (s *Server) handle(work func(*exchange) error) echo.HandlerFunc {
+func (s *Server) handle(share int, work func(*exchange) error) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		x := s.pool.Get().(*exchange)
-		x.w, x.r, x.name = c.Response(), c.Request(), ""
+		x := s.exchange()
+		x.w, x.r, x.name, x.share = c.Response(), c.Request(), "", share
 		if names := c.ParamValues(); len(names) > 0 {
 			x.name = names[0]
 		}
@@ -80,10 +105,10 @@ func (x *exchange) end() {
 	}
 }
 
-// charge counts n more bytes of this body against Options.MaxInflight and reports whether there is room.
+// charge counts n more bytes of this body against its share of Limits.MaxInflight and reports whether there is room.
 func (x *exchange) charge(n int) bool {
 	x.held += n
-	return x.s.held.Add(int64(n)) <= int64(x.s.opts.MaxInflight)
+	return x.s.held.Add(int64(n)) <= int64(x.limits.MaxInflight)/8*int64(x.share)
 }
 
 // read reads the body as it is, at most limit bytes of it, into x.body.
@@ -95,7 +120,7 @@ func (x *exchange) read(limit int) error {
 	if want := min(int(x.r.ContentLength)+1, 64<<10); cap(x.body) < want {
 		x.body = make([]byte, 0, want)
 	}
-	x.wire = wire{from: x.r.Body}
+	x.wire = wire{x: x, from: x.r.Body}
 	return x.fill(&x.wire, limit)
 }
 
@@ -108,35 +133,83 @@ func (x *exchange) readPlain(limit int) error {
 	default:
 		return fmt.Errorf("read body with coding %q: %w", coding, errCoding)
 	}
-	x.wire = wire{from: http.MaxBytesReader(nil, x.r.Body, int64(limit))}
+	if x.r.ContentLength > int64(x.limits.MaxCompressed) {
+		return fmt.Errorf("read compressed body of %d bytes: %w", x.r.ContentLength, errTooLong)
+	}
+	x.wire = wire{x: x, from: x.r.Body, limit: int64(x.limits.MaxCompressed)}
 	err := x.unzip.Reset(&x.wire)
 	if err == nil {
 		err = x.fill(&x.unzip, limit)
 	}
-	var tooLong *http.MaxBytesError
+	return x.unpacked(err)
+}
+
+// unpacked says whose fault it is that a compressed body could not be read: that of its bytes, unless they did not even come.
+func (x *exchange) unpacked(err error) error {
 	switch {
-	case err == nil || errors.Is(err, errTooLong) || errors.Is(err, errBusy):
+	case err == nil || errors.Is(err, errTooLong) || errors.Is(err, errBusy) || errors.Is(err, errRatio):
 		return err
-	case errors.As(x.wire.err, &tooLong):
-		return fmt.Errorf("read compressed body: %w: %w", errTooLong, err)
 	case x.wire.err != nil:
-		return fmt.Errorf("read compressed body: %w: %w", errBody, err)
+		return fmt.Errorf("read compressed body: %w: %w", brokeOff(x.wire.err), err)
 	}
 	return fmt.Errorf("decompress body: %w: %w", errCoding, err)
 }
 
-// wire is the body as it comes; it remembers why it broke off, which a reader on top of it may tell otherwise.
+// wire is the body as it comes. It gives a client that is slow, but not too slow, the time that its bytes need, and remembers why the body broke
+// off, which a reader on top of it may tell otherwise.
 type wire struct {
-	from io.Reader
-	err  error
+	x      *exchange
+	from   io.Reader
+	limit  int64 // 0: none
+	n      int64
+	looked time.Duration // how old the request was when its speed was looked at
+	paused time.Duration // how long nobody read
+	err    error
 }
 
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.from.Read(p)
+	if w.n += int64(n); w.limit > 0 && w.n > w.limit {
+		err = errTooLong
+	}
 	if err != nil && err != io.EOF {
 		w.err = err
+	} else if err == nil && w.n > short {
+		w.extend()
 	}
 	return n, err
+}
+
+const (
+	// short is how long a body may be without its speed being looked at.
+	short = 4 << 10
+	// answerTime is how long a client may take to read its answer.
+	answerTime = 30 * time.Second
+)
+
+// extend moves the deadline, which the http.Server has set, to where the bytes that came have earned it. It does so now and then.
+func (w *wire) extend() {
+	l, begun, now := w.x.limits, w.x.received, time.Now()
+	if now.Sub(begun) < w.looked+l.BodyTimeout/4 {
+		return
+	}
+	w.looked = now.Sub(begun)
+	until := begun.Add(l.BodyTimeout + w.paused + time.Duration(float64(w.n)/float64(l.MinBodyRate)*float64(time.Second)))
+	control := http.NewResponseController(w.x.w)
+	// A ResponseWriter without deadlines is a test's.
+	_ = control.SetReadDeadline(until)
+	_ = control.SetWriteDeadline(until.Add(answerTime))
+}
+
+// brokeOff returns the error of the table for why a body did not come whole.
+func brokeOff(err error) error {
+	switch {
+	case errors.Is(err, errTooLong), errors.Is(err, errFraming):
+		return err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errSlow
+	}
+	return errBody
 }
 
 // fill reads all of from into x.body, or fails when that is more than limit.
@@ -150,6 +223,9 @@ func (x *exchange) fill(from io.Reader, limit int) error {
 		if len(x.body) > limit {
 			return fmt.Errorf("read body of more than %d bytes: %w", limit, errTooLong)
 		}
+		if x.bomb(int64(len(x.body))) {
+			return fmt.Errorf("decompress %d bytes to more than %d: %w", x.wire.n, len(x.body), errRatio)
+		}
 		if over := len(x.body) - x.held; over > 0 && !x.charge(over) {
 			return errBusy
 		}
@@ -157,9 +233,17 @@ func (x *exchange) fill(from io.Reader, limit int) error {
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return fmt.Errorf("read body: %w: %w", errBody, err)
+			return fmt.Errorf("read body: %w: %w", brokeOff(err), err)
 		}
 	}
+}
+
+// fair is how large a decompressed body may be whatever its ratio: events that repeat themselves compress well.
+const fair = 1 << 20
+
+// bomb reports whether plain bytes are too many for those that came.
+func (x *exchange) bomb(plain int64) bool {
+	return plain > fair && plain/int64(x.limits.MaxRatio) > x.wire.n
 }
 
 // append makes recs durable and answers.
@@ -172,8 +256,11 @@ func (x *exchange) append(recs []ingest.Record) error {
 	return nil
 }
 
-// store makes recs durable.
+// store makes recs durable, if their sources may bring so many.
 func (x *exchange) store(recs []ingest.Record) (ingest.Receipt, error) {
+	if err := x.s.rates.Load().take(recs, time.Now()); err != nil {
+		return nil, err
+	}
 	receipt, err := x.s.log.Append(lifeOf(x.r.Context()), recs)
 	if x.s.health.saw(err) {
 		x.s.opts.Log.Warn("log does not take appends", "err", err)
@@ -209,7 +296,8 @@ func (x *exchange) refuse(err error) {
 	if f.code == internal.code && !errors.Is(err, errPanic) {
 		x.s.opts.Log.Error("request failed", "err", err)
 	}
-	writeFault(x.w, f, x.s.retryAfter(f))
+	x.s.metrics.refused(f.code)
+	writeFault(x.w, f, x.s.retryAfter(f, err))
 }
 
 // trace returns the request's W3C traceparent (version 00), or "".

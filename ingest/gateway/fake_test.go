@@ -63,6 +63,7 @@ func testSources() []ingest.Source {
 		{Name: "app", Kind: ingest.KindClickstream, WriteKeys: []string{"app1", "app2"}},
 		{Name: "demo", Kind: ingest.KindWebhook, Scheme: "none"},
 		{Name: "stripe", Kind: ingest.KindWebhook, Scheme: "stripe", Secrets: []ingest.Secret{"whsec_dev"}},
+		{Name: "load", Kind: ingest.KindEvents, Tokens: []ingest.Secret{"old", "t0ken"}},
 	}
 }
 

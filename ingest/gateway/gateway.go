@@ -1,11 +1,9 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -21,21 +19,14 @@ import (
 
 // Options tune a [Server]. The zero value works.
 type Options struct {
-	// MaxEvent is the longest event in bytes, which is also the longest body of a webhook. 0: 1 MiB.
-	MaxEvent int
-	// MaxRequest is the longest body in bytes, after decompression. 0: 4 MiB.
-	MaxRequest int
-	// MaxInflight bounds the bytes of bodies that are read but not yet answered; beyond it requests get 503. The memory behind them is up to
-	// four times as much. 0: 64 MiB.
-	MaxInflight int
-	// OrphanRate is how many bytes a second of events with unknown write keys go to quarantine, so that strangers can not fill the disk; a
-	// thousand times as much may come at once. What is beyond gets 400. 0: 8 KiB/s; negative: none.
-	OrphanRate int
-	// ReadTimeout is how long a client may take to send a request. 0: 30 s, of which 5 s for the headers.
-	ReadTimeout time.Duration
+	// Limits are those at the start; see [Server.SetLimits].
+	Limits
 	// TrustedProxies is how many proxies in front are ours: that many of the last entries in X-Forwarded-* are believed.
 	TrustedProxies int
-	// Drain is how long Run waits for requests after its ctx ended. 0: 10 s.
+	// DrainDelay is how long Run goes on accepting after its ctx ended, while it says that it is not ready, so that whoever spreads the load
+	// sends no more. 0: not at all.
+	DrainDelay time.Duration
+	// Drain is how long Run waits for requests after that. 0: 10 s.
 	Drain time.Duration
 	// Log and Metrics may be nil: discard.
 	Log     *slog.Logger
@@ -43,20 +34,8 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	for _, f := range []struct {
-		v   *int
-		def int
-	}{{&o.MaxEvent, 1 << 20}, {&o.MaxRequest, 4 << 20}, {&o.MaxInflight, 64 << 20}, {&o.OrphanRate, 8 << 10}} {
-		if *f.v == 0 {
-			*f.v = f.def
-		}
-	}
-	if o.ReadTimeout <= 0 {
-		o.ReadTimeout = 30 * time.Second
-	}
-	if o.Drain <= 0 {
-		o.Drain = 10 * time.Second
-	}
+	o.Limits = o.Limits.withDefaults()
+	orDefault(&o.Drain, 10*time.Second)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -65,15 +44,11 @@ func (o Options) withDefaults() Options {
 
 // Validate reports all options that can not be.
 func (o Options) Validate() error {
-	o = o.withDefaults()
-	var errs []error
-	if o.MaxEvent < 0 || o.MaxRequest < o.MaxEvent {
-		errs = append(errs, fmt.Errorf("max_request %d must be at least max_event %d, and that positive", o.MaxRequest, o.MaxEvent))
+	err := o.Limits.Validate()
+	if o.Drain < 0 || o.DrainDelay < 0 {
+		err = errors.Join(err, fmt.Errorf("drain %v and its delay %v must not be negative", o.Drain, o.DrainDelay))
 	}
-	if o.MaxInflight < o.MaxRequest {
-		errs = append(errs, fmt.Errorf("max_inflight %d must be at least max_request %d", o.MaxInflight, o.MaxRequest))
-	}
-	return errors.Join(errs...)
+	return err
 }
 
 // Server serves the ingest listener. Safe for concurrent use.
@@ -84,10 +59,14 @@ type Server struct {
 	sources atomic.Pointer[registry]
 	pool    sync.Pool // of *exchange
 	metrics *metrics
-	orphans *rate.Limiter
+	limits  atomic.Pointer[Limits]
+	orphans atomic.Pointer[rate.Limiter]
+	rates   atomic.Pointer[rates]
+	retime  chan struct{} // has a value when Run must look at the limits again
 	health  health
 	// held is the sum of the bytes of bodies in work.
 	held atomic.Int64
+	open conns
 	// serving is locked for reading by every request, and for writing by Run to see the last one end.
 	serving sync.RWMutex
 }
@@ -98,17 +77,15 @@ func New(log ingest.Appender, sources []ingest.Source, o Options) (*Server, erro
 		return nil, fmt.Errorf("check gateway options: %w", err)
 	}
 	o = o.withDefaults()
-	s := &Server{log: log, opts: o, metrics: newMetrics(o.Metrics), orphans: rate.NewLimiter(0, 0)}
-	if o.OrphanRate > 0 {
-		s.orphans = rate.NewLimiter(rate.Limit(o.OrphanRate), max(1000*o.OrphanRate, o.MaxEvent))
+	s := &Server{log: log, opts: o, metrics: newMetrics(o.Metrics), retime: make(chan struct{}, 1)}
+	if err := s.SetLimits(o.Limits); err != nil {
+		return nil, err
 	}
 	s.metrics.watch(s)
 	if err := s.SetSources(sources); err != nil {
 		return nil, err
 	}
-	limits := clickstream.Limits{MaxEvent: o.MaxEvent, MaxRows: 4 * o.MaxRequest}
-	keepOrphan := func(bytes int) bool { return s.orphans.AllowN(time.Now(), bytes) }
-	s.pool.New = func() any { return &exchange{s: s, decoder: clickstream.NewDecoder(limits), keepOrphan: keepOrphan} }
+	s.pool.New = func() any { return s.newExchange(s.limits.Load()) }
 	s.route()
 	return s, nil
 }
@@ -125,68 +102,48 @@ func (s *Server) route() {
 	for _, name := range []string{"batch", "import", "b"} {
 		s.post(e, "/v1/"+name, s.clickstream(0))
 	}
-	e.Any("/hooks/:source", s.handle(s.hook))
-	e.Any("/hooks/:source/:token", s.handle(s.hook))
+	e.Any("/hooks/:source", s.handle(shareWebhook, s.hook))
+	e.Any("/hooks/:source/:token", s.handle(shareWebhook, s.hook))
+	e.POST("/bulk/:source", s.handle(shareBulk, s.bulk))
 	e.GET("/livez", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
 	e.GET("/readyz", s.readyz)
 	s.routes = e
 }
 
 func (s *Server) post(e *echo.Echo, path string, work func(*exchange) error) {
-	e.POST(path, s.handle(work))
-	e.POST(path+"/", s.handle(work))
+	e.POST(path, s.handle(shareSDK, work))
+	e.POST(path+"/", s.handle(shareSDK, work))
 }
 
-// Handler returns the routes, for servers other than Run's.
-func (s *Server) Handler() http.Handler { return s.routes }
+// Handler returns the routes, for servers other than Run's: those have to follow the framing of requests by themselves.
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
-// Run serves ln until ctx ends. Then it is not ready any more, stops accepting, finishes the requests that it has, at most for Options.Drain,
-// and returns nil when the last of them has ended. It returns an error only if it can not accept.
-//
-// A client that leaves does not end its append: what came whole is stored, since a browser that closes a page sends and is gone. Only the end
-// of the drain ends appends.
-func (s *Server) Run(ctx context.Context, ln net.Listener) error {
-	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	base := context.WithValue(life, lifeKey{}, life)
-	srv := &http.Server{
-		BaseContext:       func(net.Listener) context.Context { return base },
-		Handler:           s.routes,
-		ReadHeaderTimeout: min(5*time.Second, s.opts.ReadTimeout),
-		ReadTimeout:       s.opts.ReadTimeout,
-		WriteTimeout:      s.opts.ReadTimeout + 30*time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelDebug), // faults of clients
+// serve refuses what no route may see.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	err := s.admit(r)
+	if err == nil {
+		s.routes.ServeHTTP(w, r)
+		return
 	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }() // ends by Shutdown or by itself; received below
-	select {
-	case err := <-served:
-		return fmt.Errorf("serve ingest on %v: %w", ln.Addr(), err)
-	case <-ctx.Done():
+	f := faultOf(err)
+	s.metrics.refused(f.code)
+	w.Header().Set("Connection", "close") // whatever else it sends is not read
+	writeFault(w, f, f.retry)
+}
+
+func (s *Server) admit(r *http.Request) error {
+	if over, ok := r.Context().Value(overKey{}).(*refusedConn); ok {
+		return over.err
 	}
-	s.health.draining.Store(true)
-	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.Drain)
-	defer cancel()
-	if err := srv.Shutdown(deadline); err != nil {
-		s.opts.Log.Warn("requests cut off at the end of the drain", "err", err)
-		end()
-		srv.Close()
+	if r.Method == http.MethodTrace || r.Method == http.MethodConnect || r.ProtoMajor != 1 {
+		return errMethod
 	}
-	<-served
-	s.serving.Lock() // waits for the last request
-	defer s.serving.Unlock()
+	lines := 0
+	for _, values := range r.Header {
+		lines += len(values)
+	}
+	if lines > s.limits.Load().MaxHeaders {
+		return errHeaders
+	}
 	return nil
-}
-
-// lifeKey is the key, in a request's context, of the context that ends with Run's drain.
-type lifeKey struct{}
-
-// lifeOf returns the context for the append of a request.
-func lifeOf(ctx context.Context) context.Context {
-	if life, ok := ctx.Value(lifeKey{}).(context.Context); ok {
-		return life
-	}
-	return context.WithoutCancel(ctx)
 }

@@ -151,7 +151,7 @@ func TestKeys(t *testing.T) {
 func TestOrphansAreBounded(t *testing.T) {
 	t.Parallel()
 	log := &fakeLog{}
-	s := newServer(t, log, Options{OrphanRate: 1, MaxEvent: 1000, MaxRequest: 1000})
+	s := newServer(t, log, Options{Limits: Limits{OrphanRate: 1, MaxEvent: 1000, MaxRequest: 1000}})
 	stored := 0
 	for ; send(s, http.MethodPost, "/v1/track", event).Code == http.StatusOK; stored++ {
 		if stored > 100 {
@@ -168,7 +168,7 @@ func TestOrphansAreBounded(t *testing.T) {
 	if w := send(s, http.MethodPost, "/v1/batch", both); w.Code != http.StatusOK || len(log.stored()) != stored+2 {
 		t.Errorf("got %d and %d records, want 200 and the known one stored", w.Code, len(log.stored()))
 	}
-	strict := newServer(t, log, Options{OrphanRate: -1})
+	strict := newServer(t, log, Options{Limits: Limits{OrphanRate: -1}})
 	if w := send(strict, http.MethodPost, "/v1/track", event); w.Code != http.StatusBadRequest {
 		t.Errorf("got %d where none is kept, want 400", w.Code)
 	}
@@ -352,8 +352,11 @@ func TestSetSources(t *testing.T) {
 		{Name: "g", Kind: ingest.KindWebhook, Scheme: "none", LaneKeys: []ingest.LaneKey{{Name: "a", Path: "a"}}},
 		{Name: "g", Kind: ingest.KindWebhook, Scheme: "none"},
 		{Name: "h", Tenant: "Bad Tenant", Kind: ingest.KindEvents},
+		{Name: "i", Kind: ingest.KindEvents},
+		{Name: "j", Kind: ingest.KindEvents, Tokens: []ingest.Secret{"t"}, LaneKeys: []ingest.LaneKey{{Name: "a", Path: "a"}}},
 	})
-	for _, want := range []string{"Bad Name", `"a"`, `"b"`, `"c"`, `"d"`, `"e"`, `"f"`, `"g": a webhook`, `"g" is there twice`, "Bad Tenant"} {
+	for _, want := range []string{"Bad Name", `"a"`, `"b"`, `"c"`, `"d"`, `"e"`, `"f"`, `"g": a webhook`, `"g" is there twice`, "Bad Tenant",
+		`"i": a source of events needs`, `"j": a source of events has no lane`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want it to tell of %s", err, want)
 		}
@@ -362,7 +365,7 @@ func TestSetSources(t *testing.T) {
 	if w := send(s, http.MethodPost, "/v1/track", event, devKey...); w.Code != 200 || len(log.stored()) != 1 {
 		t.Errorf("got %d, want the old sources to be there", w.Code)
 	}
-	err = s.SetSources([]ingest.Source{{Name: "web", Kind: ingest.KindClickstream, WriteKeys: []string{"new"}}, {Name: "ev", Kind: ingest.KindEvents}})
+	err = s.SetSources([]ingest.Source{{Name: "web", Kind: ingest.KindClickstream, WriteKeys: []string{"new"}}, {Name: "ev", Kind: ingest.KindEvents, Tokens: []ingest.Secret{"t"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,7 +382,7 @@ func TestOptions(t *testing.T) {
 	if err := (Options{}).Validate(); err != nil {
 		t.Errorf("the zero value: %v", err)
 	}
-	err := Options{MaxEvent: 10, MaxRequest: 5, MaxInflight: 1}.Validate()
+	err := Options{Limits: Limits{MaxEvent: 10, MaxRequest: 5, MaxInflight: 1}}.Validate()
 	if err == nil || !strings.Contains(err.Error(), "max_request") || !strings.Contains(err.Error(), "max_inflight") {
 		t.Errorf("got %v, want both faults", err)
 	}

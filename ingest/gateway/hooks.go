@@ -18,7 +18,7 @@ func (s *Server) hook(x *exchange) error {
 		return errNoSource
 	}
 	x.count = src.count
-	if err := x.read(s.opts.MaxEvent); err != nil {
+	if err := x.read(x.limits.MaxEvent); err != nil {
 		return err
 	}
 	d := x.delivery(src)

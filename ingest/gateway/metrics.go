@@ -18,8 +18,8 @@ import (
 const maxSources = 200
 
 // codes are the statuses that are counted by themselves; all else counts as 500.
-var codes = [...]int{http.StatusOK, http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusInternalServerError,
-	http.StatusServiceUnavailable}
+var codes = [...]int{http.StatusOK, http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusTooManyRequests,
+	http.StatusInternalServerError, http.StatusServiceUnavailable}
 
 var signatureFaults = [...]struct {
 	err    error
@@ -34,6 +34,8 @@ type metrics struct {
 	events     *prometheus.CounterVec
 	rejected   *prometheus.CounterVec
 	signatures *prometheus.CounterVec
+	limited    *prometheus.CounterVec
+	refusals   map[string]prometheus.Counter // by code of the error table; never changes
 	inflight   atomic.Int64
 	unknown    *sourceCounters
 	register   func(...prometheus.Collector)
@@ -58,16 +60,28 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		events:     counter("events_total", "Events that became durable.", "source", "type"),
 		rejected:   counter("events_rejected_total", "Events that were set aside.", "source", "reason"),
 		signatures: counter("signature_failures_total", "Webhooks refused for their signature.", "source", "reason"),
+		limited:    counter("rate_limited_total", "Requests refused because their source or its tenant brought too many events.", "source"),
+		refusals:   map[string]prometheus.Counter{},
+	}
+	refusals := counter("refusals_total", "Requests and connections refused, by code of their answer.", "reason")
+	for _, reason := range []string{internal.code, "slow_headers"} {
+		m.refusals[reason] = refusals.WithLabelValues(reason)
+	}
+	for _, row := range faults {
+		m.refusals[row.code] = refusals.WithLabelValues(row.code)
 	}
 	m.register = func(cs ...prometheus.Collector) {
 		if reg != nil {
 			reg.MustRegister(cs...)
 		}
 	}
-	m.register(m.requests, m.duration, m.bytes, m.events, m.rejected, m.signatures)
+	m.register(m.requests, m.duration, m.bytes, m.events, m.rejected, m.signatures, m.limited, refusals)
 	m.unknown = m.make(clickstream.OrphanSource, "segment")
 	return m
 }
+
+// refused counts a request, or a connection, that was refused for a reason of the error table.
+func (m *metrics) refused(code string) { m.refusals[code].Inc() }
 
 // watch exports what the server knows by itself.
 func (m *metrics) watch(s *Server) {
@@ -75,7 +89,9 @@ func (m *metrics) watch(s *Server) {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "millrace_ingest_inflight_requests", Help: "Requests being served."},
 			func() float64 { return float64(m.inflight.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "millrace_ingest_inflight_bytes", Help: "Bytes of bodies being served."},
-			func() float64 { return float64(s.held.Load()) }))
+			func() float64 { return float64(s.held.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "millrace_ingest_connections", Help: "Open connections."},
+			func() float64 { return float64(s.open.count()) }))
 }
 
 // source returns the counters of a source, the same ones each time.
@@ -99,6 +115,13 @@ func (m *metrics) make(name, protocol string) *sourceCounters {
 	for i, code := range codes {
 		c.requests[i] = m.requests.WithLabelValues(name, protocol, strconv.Itoa(code))
 	}
+	if protocol == "bulk" {
+		c.events[0] = m.events.WithLabelValues(name, bulkType)
+		for _, r := range []clickstream.Reason{clickstream.BadJSON, clickstream.TooDeep, clickstream.NotObject, clickstream.TooLarge} {
+			c.rejected[r] = m.rejected.WithLabelValues(name, r.String())
+		}
+		return c
+	}
 	if protocol == "webhook" {
 		c.events[0] = m.events.WithLabelValues(name, webhook.Type)
 		for i, f := range signatureFaults {
@@ -120,7 +143,7 @@ type sourceCounters struct {
 	requests   [len(codes)]prometheus.Counter
 	duration   prometheus.Observer
 	bytes      prometheus.Observer
-	events     [clickstream.NumTypes]prometheus.Counter // of a webhook only [0]
+	events     [clickstream.NumTypes]prometheus.Counter // of webhooks and bulk only [0]
 	rejected   [clickstream.NumReasons]prometheus.Counter
 	signatures [len(signatureFaults)]prometheus.Counter
 }

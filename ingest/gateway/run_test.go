@@ -80,7 +80,7 @@ const head = "POST /v1/track HTTP/1.1\r\nHost: x\r\nX-Write-Key: dev\r\nContent-
 func TestCutOff(t *testing.T) {
 	t.Parallel()
 	log := &fakeLog{}
-	addr, _ := start(t, newServer(t, log, Options{ReadTimeout: time.Second}))
+	addr, _ := start(t, newServer(t, log, Options{Limits: Limits{BodyTimeout: time.Second}}))
 	zipped := zip(event)
 	for name, tt := range map[string]struct {
 		text  string
@@ -231,7 +231,7 @@ func TestRunWithoutListener(t *testing.T) {
 func TestInflight(t *testing.T) {
 	t.Parallel()
 	log, begun, release := blockingLog()
-	s := newServer(t, log, Options{MaxEvent: 100, MaxRequest: 100, MaxInflight: 150})
+	s := newServer(t, log, Options{Limits: Limits{MaxEvent: 100, MaxRequest: 100, MaxInflight: 150}})
 	addr, _ := start(t, s)
 	first := make(chan int, 1)
 	go func() { // ends with its answer

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,7 +16,8 @@ type source struct {
 	ingest.Source
 	target *clickstream.Target // of a clickstream source
 	hook   *webhook.Verifier   // of a webhook
-	lane   ingest.Lane         // of a webhook
+	lane   ingest.Lane         // of a webhook or a source of events
+	tokens [][sha256.Size]byte // hashes of those of a source of events
 	count  *sourceCounters
 }
 
@@ -23,6 +25,7 @@ type source struct {
 type registry struct {
 	keys    map[string]*source // clickstream sources by write key
 	hooks   map[string]*source // webhooks by name
+	events  map[string]*source // sources of events by name
 	targets map[*clickstream.Target]*source
 }
 
@@ -38,7 +41,7 @@ func (r *registry) Route(key []byte) *clickstream.Target {
 // changes nothing.
 func (s *Server) SetSources(sources []ingest.Source) error {
 	old := s.sources.Load()
-	next := &registry{keys: map[string]*source{}, hooks: map[string]*source{}, targets: map[*clickstream.Target]*source{}}
+	next := &registry{keys: map[string]*source{}, hooks: map[string]*source{}, events: map[string]*source{}, targets: map[*clickstream.Target]*source{}}
 	names := map[string]bool{}
 	var errs []error
 	for _, def := range sources {
@@ -75,7 +78,8 @@ func (r *registry) add(def ingest.Source, old *registry, m *metrics) error {
 		src.count = m.source(def.Name, "webhook")
 		return r.addHook(src)
 	case ingest.KindEvents:
-		return nil // no route yet
+		src.count = m.source(def.Name, "bulk")
+		return r.addEvents(src)
 	}
 	return fmt.Errorf("kind %q is not one of clickstream, webhook, events", def.Kind)
 }
@@ -103,6 +107,24 @@ func (r *registry) addHook(src *source) error {
 	}
 	src.lane = ingest.EventLane(src.Tenant, src.Name)
 	r.hooks[src.Name] = src
+	return nil
+}
+
+func (r *registry) addEvents(src *source) error {
+	if len(src.Tokens) == 0 {
+		return errors.New("a source of events needs tokens")
+	}
+	if len(src.LaneKeys) > 0 {
+		return errors.New("a source of events has no lane keys")
+	}
+	for _, token := range src.Tokens {
+		if token == "" {
+			return errors.New("a token is empty")
+		}
+		src.tokens = append(src.tokens, sha256.Sum256([]byte(token.Reveal())))
+	}
+	src.lane = ingest.EventLane(src.Tenant, src.Name)
+	r.events[src.Name] = src
 	return nil
 }
 

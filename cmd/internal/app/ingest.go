@@ -40,8 +40,7 @@ func (a *app) openLog() error {
 // buildIngest adds the gateway.
 func (a *app) buildIngest(sources []ingest.Source) error {
 	gw, err := gateway.New(a.wal, sources, gateway.Options{
-		MaxEvent: int(a.cfg.Ingest.MaxEvent), MaxRequest: int(a.cfg.Ingest.MaxRequest), MaxInflight: int(a.cfg.Ingest.MaxInflight),
-		OrphanRate: orNone(a.cfg.Ingest.UnknownKeyRate), Drain: a.cfg.Shutdown.Timeout,
+		Limits: a.limits(), Drain: a.cfg.Shutdown.Timeout,
 		Log: a.log, Metrics: a.metrics,
 	})
 	if err != nil {
@@ -62,6 +61,14 @@ func orNone(rate configs.Size) int {
 		return -1
 	}
 	return int(rate)
+}
+
+// limits returns what the configuration says of the gateway's limits.
+func (a *app) limits() gateway.Limits {
+	in := a.cfg.Ingest
+	return gateway.Limits{
+		MaxEvent: int(in.MaxEvent), MaxRequest: int(in.MaxRequest), MaxInflight: int(in.MaxInflight), OrphanRate: orNone(in.UnknownKeyRate),
+	}
 }
 
 // listen opens a listener and says which key to change if it can not.

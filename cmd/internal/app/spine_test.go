@@ -79,7 +79,9 @@ func TestLargestEvent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gw, err := gateway.New(log, sources, gateway.Options{MaxEvent: int(l.Ingest.MaxEvent), MaxRequest: int(l.Ingest.MaxRequest)})
+	gw, err := gateway.New(log, sources, gateway.Options{
+		Limits: gateway.Limits{MaxEvent: int(l.Ingest.MaxEvent), MaxRequest: int(l.Ingest.MaxRequest)},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
