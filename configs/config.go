@@ -7,12 +7,15 @@ import (
 	"millrace/ingest"
 )
 
-// Config is everything that can be configured. The zero value of a field that [Default] does not set is its default.
+// Config is everything that can be configured. The zero value of a field that [Default] does not set is its default. What each key means is
+// said in millrace.yaml, whose comments are the reference; tags say what else is checked:
+//
+//	enum     the values of text, or of the elements of a list
+//	min, max the bounds of a number, a size or a duration
+//	reload   a change takes effect on SIGHUP: for the key and all below it
 type Config struct {
-	// DataDir holds what the process keeps: log, state, objects of kind dir, task directories.
-	DataDir string `yaml:"data_dir"`
-	// Roles of this process: ingest, batch, schedule. Empty: all.
-	Roles     []string          `yaml:"roles"`
+	DataDir   string            `yaml:"data_dir"`
+	Roles     []string          `yaml:"roles" enum:"ingest,batch,schedule"`
 	Ingest    Ingest            `yaml:"ingest"`
 	Console   Console           `yaml:"console"`
 	Log       Log               `yaml:"log"`
@@ -20,29 +23,39 @@ type Config struct {
 	Bus       Bus               `yaml:"bus"`
 	Store     Store             `yaml:"store"`
 	Executors Executors         `yaml:"executors"`
-	Batch     Batch             `yaml:"batch"`
+	Batch     Batch             `yaml:"batch" reload:"yes"`
 	Batcher   Batcher           `yaml:"batcher"`
-	Sources   map[string]Source `yaml:"sources"`
-	// DAGs is a directory of DAG files, watched.
-	DAGs     string   `yaml:"dags"`
-	Shutdown Shutdown `yaml:"shutdown"`
+	Sources   map[string]Source `yaml:"sources" reload:"yes"`
+	DAGs      string            `yaml:"dags" reload:"yes"`
+	Shutdown  Shutdown          `yaml:"shutdown"`
 }
 
 // Ingest is the public listener.
 type Ingest struct {
 	Listen         string `yaml:"listen"`
-	TrustedProxies int    `yaml:"trusted_proxies"`
-	MaxEvent       Size   `yaml:"max_event"`
-	MaxRequest     Size   `yaml:"max_request"`
+	TLS            TLS    `yaml:"tls" reload:"yes"`
+	TrustedProxies int    `yaml:"trusted_proxies" min:"0" max:"32"`
+	MaxEvent       Size   `yaml:"max_event" min:"1KiB" max:"10MiB" reload:"yes"`
+	MaxRequest     Size   `yaml:"max_request" max:"1GiB" reload:"yes"`
 	// MaxInflight bounds the bytes of bodies that are read but not yet answered.
-	MaxInflight Size `yaml:"max_inflight"`
+	MaxInflight Size `yaml:"max_inflight" reload:"yes"`
 	// UnknownKeyRate is how many bytes a second of events with unknown write keys go to quarantine. 0: none.
-	UnknownKeyRate Size `yaml:"unknown_key_rate"`
+	UnknownKeyRate Size `yaml:"unknown_key_rate" max:"1GiB" reload:"yes"`
 }
+
+// TLS are the files of a certificate chain and its key, in PEM. Both empty: no TLS.
+type TLS struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// On reports whether there is a certificate.
+func (t TLS) On() bool { return t.Cert != "" }
 
 // Console is the private listener: page, API and metrics.
 type Console struct {
 	Listen   string   `yaml:"listen"`
+	TLS      TLS      `yaml:"tls" reload:"yes"`
 	BasePath string   `yaml:"base_path"`
 	Hosts    []string `yaml:"hosts"`
 	Insecure bool     `yaml:"insecure"`
@@ -50,14 +63,14 @@ type Console struct {
 
 // Log is where events wait for the batcher.
 type Log struct {
-	Kind string `yaml:"kind"`
+	Kind string `yaml:"kind" enum:"wal"`
 	WAL  WAL    `yaml:"wal"`
 }
 
 // WAL is the embedded log.
 type WAL struct {
-	Segment  Size          `yaml:"segment"`
-	MaxDelay time.Duration `yaml:"max_delay"`
+	Segment  Size          `yaml:"segment" min:"1MiB" max:"1GiB"`
+	MaxDelay time.Duration `yaml:"max_delay" min:"0s" max:"1s"`
 	MaxBytes Size          `yaml:"max_bytes"`
 	// MinFree is the room on the disk that the log leaves alone.
 	MinFree Size `yaml:"min_free"`
@@ -65,7 +78,7 @@ type WAL struct {
 
 // Objects is where batches are kept.
 type Objects struct {
-	Kind string `yaml:"kind"`
+	Kind string `yaml:"kind" enum:"dir,s3"`
 	Dir  Dir    `yaml:"dir"`
 	S3   S3     `yaml:"s3"`
 }
@@ -85,16 +98,16 @@ type S3 struct {
 	// AccessKey and SecretKey are optional: without them the SDK looks in its usual places.
 	AccessKey SecretRef `yaml:"access_key"`
 	SecretKey SecretRef `yaml:"secret_key"`
-	Checksums string    `yaml:"checksums"`
+	Checksums string    `yaml:"checksums" enum:"when_supported,when_required"`
 }
 
 // Bus carries triggers.
 type Bus struct {
-	Kind string `yaml:"kind"`
+	Kind string `yaml:"kind" enum:"embedded,nats"`
 	NATS NATS   `yaml:"nats"`
 }
 
-// NATS is an external server or cluster.
+// NATS is an external server or cluster. Its URL may have credentials in it, so it is a secret.
 type NATS struct {
 	URL   SecretRef `yaml:"url"`
 	Creds string    `yaml:"creds"`
@@ -102,9 +115,9 @@ type NATS struct {
 
 // Store keeps runs and the trigger ledger.
 type Store struct {
-	Kind string `yaml:"kind"`
+	Kind string `yaml:"kind" enum:"sqlite"`
 	// Retention is how long runs are kept after their end, and batches after their cut. 0: for ever.
-	Retention time.Duration `yaml:"retention"`
+	Retention time.Duration `yaml:"retention" max:"3650d" reload:"yes"`
 }
 
 // Executors run tasks.
@@ -114,18 +127,18 @@ type Executors struct {
 
 // LocalExecutor runs tasks as processes of this machine.
 type LocalExecutor struct {
-	Slots  int  `yaml:"slots"`
+	Slots  int  `yaml:"slots" min:"1" max:"100000"`
 	MaxLog Size `yaml:"max_log"`
 }
 
 // Batch says when a lane is cut. In a source, a zero value takes that of the top level.
 type Batch struct {
-	MaxEvents    int64         `yaml:"max_events"`
-	MaxBytes     Size          `yaml:"max_bytes"`
-	MaxAge       time.Duration `yaml:"max_age"`
-	Format       string        `yaml:"format"`
-	Compression  string        `yaml:"compression"`
-	DedupeWindow time.Duration `yaml:"dedupe_window"`
+	MaxEvents    int64         `yaml:"max_events" min:"1"`
+	MaxBytes     Size          `yaml:"max_bytes" min:"1KiB" max:"1GiB"`
+	MaxAge       time.Duration `yaml:"max_age" min:"1ms" max:"1h"`
+	Format       string        `yaml:"format" enum:"ndjson"`
+	Compression  string        `yaml:"compression" enum:"gzip,zstd"`
+	DedupeWindow time.Duration `yaml:"dedupe_window" min:"0s" max:"30d" reload:"no"`
 }
 
 // Policy returns b as the batcher takes it.
@@ -163,13 +176,13 @@ func (b Batch) over(base Batch) Batch {
 // Batcher bounds the worker.
 type Batcher struct {
 	// Memory bounds rows that wait for their cut, DedupeMemory the index of recent ids.
-	Memory       Size `yaml:"memory"`
+	Memory       Size `yaml:"memory" min:"1MiB"`
 	DedupeMemory Size `yaml:"dedupe_memory"`
 }
 
 // Source is one webhook endpoint or one SDK app.
 type Source struct {
-	Kind      ingest.Kind       `yaml:"kind"`
+	Kind      ingest.Kind       `yaml:"kind" enum:"clickstream,webhook"`
 	Tenant    string            `yaml:"tenant"`
 	WriteKeys []string          `yaml:"write_keys"`
 	Scheme    string            `yaml:"scheme"`
@@ -177,13 +190,13 @@ type Source struct {
 	Tokens    []SecretRef       `yaml:"tokens"`
 	Origins   []string          `yaml:"origins"`
 	Lanes     map[string]string `yaml:"lanes"`
-	MaxLanes  int               `yaml:"max_lanes"`
+	MaxLanes  int               `yaml:"max_lanes" min:"0" max:"10000"`
 	Batch     Batch             `yaml:"batch"`
 }
 
 // Shutdown bounds the drain after SIGTERM.
 type Shutdown struct {
-	Timeout time.Duration `yaml:"timeout"`
+	Timeout time.Duration `yaml:"timeout" min:"0s" max:"1h"`
 }
 
 // Default returns the configuration that works without any file.

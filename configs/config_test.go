@@ -4,11 +4,10 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
-	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
-	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -27,39 +26,15 @@ func TestShippedFile(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("defaults in millrace.yaml (-code +file):\n%s", diff)
 	}
-	src, err := os.ReadFile("millrace.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var tree map[string]any
-	if err := yaml.Unmarshal(src, &tree); err != nil {
-		t.Fatal(err)
-	}
-	checkKeys(t, "", reflect.TypeFor[Config](), tree)
-}
-
-func checkKeys(t *testing.T, path string, typ reflect.Type, tree map[string]any) {
-	t.Helper()
-	for i := range typ.NumField() {
-		f := typ.Field(i)
-		key := f.Tag.Get("yaml")
-		v, ok := tree[key]
-		if !ok && path != "sources.web." && !strings.HasSuffix(path, "batch.") {
-			t.Errorf("millrace.yaml lacks %s%s", path, key)
-		}
-		sub, isMap := v.(map[string]any)
-		if f.Type.Kind() == reflect.Struct && isMap {
-			checkKeys(t, path+key+".", f.Type, sub)
+	for _, k := range Keys() {
+		if k.Doc == "" && k.Path != "sources.*" {
+			t.Errorf("millrace.yaml lacks %s, or a comment above it", k.Path)
 		}
 	}
-	if path == "" { // the two example sources together show every key of a source
-		merged := map[string]any{}
-		for _, s := range tree["sources"].(map[string]any) {
-			for k, v := range s.(map[string]any) {
-				merged[k] = v
-			}
+	for path := range commentsOf(Example) {
+		if !slices.ContainsFunc(Keys(), func(k Key) bool { return k.Path == path || k.Path+".*" == path }) {
+			t.Errorf("millrace.yaml has %s, which is no key", path)
 		}
-		checkKeys(t, "sources.", reflect.TypeFor[Source](), merged)
 	}
 }
 
@@ -86,7 +61,7 @@ func TestLoad(t *testing.T) {
 			want: []string{"a", "b"}, origin: "env MILLRACE_SOURCES__WEB__WRITE_KEYS"},
 		{name: "env without levels is not configuration", env: []string{"MILLRACE_SERVER=x"}, path: "store.kind", want: "sqlite", origin: "default"},
 		{name: "unknown key", file: "objects:\n  kidn: s3\n", err: `did you mean "kind"?`},
-		{name: "unknown key shows the line", file: "objects:\n  kidn: s3\n", err: "[2:3]"},
+		{name: "unknown key shows the line", file: "objects:\n  kidn: s3\n", err: "m.yaml:2:3: objects.kidn: there is no such key\n    2 |   kidn: s3\n      |   ^"},
 		{name: "unknown env", env: []string{"MILLRACE_OBJECTS__S3__BUKET=b"}, err: `did you mean "bucket"?`},
 		{name: "bad size", file: "ingest: {max_event: 1MB}", err: "KiB"},
 		{name: "secret is hidden", file: "bus: {nats: {url: nats://u:hunter2@h}}", path: "bus.nats.url", want: "***", origin: "file"},
@@ -132,12 +107,12 @@ func TestValidate(t *testing.T) {
 		{"wal apart", "roles: [ingest]", "ingest and batch must be in one process"},
 		{"embedded bus apart", "roles: [ingest, batch]", "bus.kind embedded"},
 		{"apart with nats and s3", "roles: [ingest, batch]\nbus: {kind: nats, nats: {url: 'nats://h'}}\nobjects: {kind: s3, s3: {bucket: b}}", ""},
-		{"unknown role", "roles: [cook]", `"cook" is not one of`},
+		{"unknown role", "roles: [cook]", `is "cook", want one of ingest, batch, schedule`},
 		{"unsigned webhook", "sources: {a: {kind: webhook}}", "scheme: none"},
 		{"signed without secret", "sources: {a: {kind: webhook, scheme: stripe}}", "needs secrets"},
 		{"bad name", "sources: {A_b: {kind: webhook, scheme: none}}", "must match"},
-		{"same key twice", "sources: {a: {kind: clickstream, write_keys: [k]}, b: {kind: clickstream, write_keys: [k]}}", "also that of source a"},
-		{"age", "batch: {max_age: 2h}", "max_age is 2h0m0s"},
+		{"same key twice", "sources: {a: {kind: clickstream, write_keys: [k]}, b: {kind: clickstream, write_keys: [k]}}", "is also a key of source a"},
+		{"age", "batch: {max_age: 2h}", "batch.max_age: is 2h, want 1ms to 1h"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

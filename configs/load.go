@@ -1,21 +1,17 @@
 package configs
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
+	"strconv"
 	"strings"
-
-	"github.com/goccy/go-yaml"
 )
 
-// EnvPrefix starts the names of environment variables that are configuration; "__" separates levels, and a name without it is not one.
+// EnvPrefix starts the names of environment variables that are configuration; "__" separates levels. Of names without it only those of keys at
+// the top are configuration.
 const EnvPrefix = "MILLRACE_"
 
 // Loaded is a configuration together with where each value came from.
@@ -25,10 +21,13 @@ type Loaded struct {
 	File string
 	// Origin has, for each path that is not at its default ("objects.s3.bucket"), "file", "env NAME" or "flag --name".
 	Origin map[string]string
+
+	// document and places are the file's: what Validate shows.
+	document *document
+	places   map[string]place
 }
 
-// ErrInvalid is wrapped by every error about the configuration's content.
-var ErrInvalid = errors.New("configuration invalid")
+const originFile = "file"
 
 // Find returns the file to read: explicit, else the first of $MILLRACE_CONFIG, ./millrace.yaml and /etc/millrace/millrace.yaml that exists,
 // else "".
@@ -47,163 +46,146 @@ func Find(explicit string) string {
 	return ""
 }
 
-// Load reads file over base ("" reads none), then environ, as of os.Environ. The result is not validated. Unknown keys are errors that show
-// the line.
+// Load reads file over base ("" reads none), then environ, as of os.Environ. The result is not validated. All faults are reported, with their
+// places; what is wrong with values, and between them, is for [Loaded.Validate].
 func Load(base Config, file string, environ []string) (*Loaded, error) {
 	l := &Loaded{Config: base, File: file, Origin: map[string]string{}}
 	if file != "" {
 		src, err := os.ReadFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("read configuration: %w", err)
+			return nil, fmt.Errorf("%w: read configuration: %w", ErrInvalid, err)
 		}
-		if err := l.decode(src); err != nil {
+		d, err := decode(file, src, &l.Config)
+		if err != nil {
 			return nil, err
 		}
+		l.document, l.places = d.document, d.places
+		for path := range d.places {
+			l.Origin[path] = originFile
+		}
+		delete(l.Origin, "")
 	}
+	var faults Faults
 	for _, env := range environ {
 		name, value, _ := strings.Cut(env, "=")
-		if !strings.HasPrefix(name, EnvPrefix) || !strings.Contains(name, "__") {
+		path, ok := envPath(name)
+		if !ok {
 			continue
 		}
-		path := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, EnvPrefix), "__", "."))
-		if err := l.Set(path, value, "env "+name); err != nil {
-			return nil, fmt.Errorf("environment variable %s: %w", name, err)
+		if f := l.set(path, value); f != nil {
+			f.Origin = "environment variable " + name
+			faults = append(faults, f)
 		}
+		l.setOrigin(path, "env "+name)
+	}
+	if err := faults.or(); err != nil {
+		return nil, err
 	}
 	return l, nil
 }
 
-func (l *Loaded) decode(src []byte) error {
-	var tree map[string]any
-	treeErr := yaml.Unmarshal(src, &tree)
-	if treeErr == nil && tree == nil {
-		return nil // an empty document: the decoder would take it for null and clear the defaults
+// envPath returns the key that a variable sets. Names have "__" between levels; of those without, only the ones of keys at the top are
+// configuration: MILLRACE_SERVER and the variables of tasks are not.
+func envPath(name string) (string, bool) {
+	rest, ok := strings.CutPrefix(name, EnvPrefix)
+	if !ok {
+		return "", false
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(src), yaml.Strict(), yaml.DisallowUnknownField())
-	if err := dec.Decode(&l.Config); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: %s: %s%s", ErrInvalid, l.File, strings.TrimSpace(yaml.FormatError(err, false, true)), suggest(err))
+	path := strings.ToLower(strings.ReplaceAll(rest, "__", "."))
+	if strings.Contains(path, ".") {
+		return path, true
 	}
-	if treeErr == nil {
-		l.mark("", tree)
+	top := fieldOf(reflect.ValueOf(&Config{}).Elem(), path)
+	return path, top.IsValid() && !isTree(top.Type())
+}
+
+// Set gives the value at path ("objects.s3.bucket") and notes where it came from ("flag --name"). A list is written [a, b], or a, b.
+func (l *Loaded) Set(path, value, origin string) error {
+	if f := l.set(path, value); f != nil {
+		f.Origin = origin
+		return Faults{f}
 	}
+	l.setOrigin(path, origin)
 	return nil
 }
 
-func (l *Loaded) mark(prefix string, tree map[string]any) {
-	for key, value := range tree {
-		path := prefix + key
-		if sub, ok := value.(map[string]any); ok {
-			l.mark(path+".", sub)
-		} else {
-			l.Origin[path] = "file"
+// setOrigin notes what has replaced the value at path, with the elements of a list that was there before.
+func (l *Loaded) setOrigin(path, origin string) {
+	for p := range l.Origin {
+		if strings.HasPrefix(p, path+"[") {
+			delete(l.Origin, p)
 		}
 	}
+	l.Origin[path] = origin
 }
 
-// Set gives the value at path ("objects.s3.bucket"), written as YAML, and notes where it came from.
-func (l *Loaded) Set(path, value, origin string) error {
-	if err := set(reflect.ValueOf(&l.Config).Elem(), strings.Split(path, "."), value); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrInvalid, path, err)
+func (l *Loaded) set(path, value string) *Fault {
+	if msg, hint := set(reflect.ValueOf(&l.Config).Elem(), strings.Split(path, "."), value); msg != "" {
+		if secretName.MatchString(path) {
+			msg = strings.ReplaceAll(msg, strconv.Quote(value), stars)
+		}
+		return &Fault{Path: path, Msg: msg, Hint: hint}
 	}
-	l.Origin[path] = origin
 	return nil
 }
 
-func set(v reflect.Value, path []string, value string) error {
+func set(v reflect.Value, path []string, value string) (msg, hint string) {
 	if len(path) == 0 {
-		return yaml.UnmarshalWithOptions([]byte(value), v.Addr().Interface(), yaml.Strict())
+		return setLeaf(v, value)
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if tag := v.Type().Field(i).Tag.Get("yaml"); tag == path[0] {
-				return set(v.Field(i), path[1:], value)
-			}
+		if field := fieldOf(v, path[0]); field.IsValid() {
+			return set(field, path[1:], value)
 		}
-		return fmt.Errorf("no such key%s", didYouMean(path[0], keysOf(v.Type())))
+		return "there is no such key", hintFor(path[0], v.Type())
 	case reflect.Map:
 		elem := reflect.New(v.Type().Elem()).Elem()
 		key := reflect.ValueOf(path[0])
 		if old := v.MapIndex(key); old.IsValid() {
 			elem.Set(old)
 		}
-		if err := set(elem, path[1:], value); err != nil {
-			return err
+		if msg, hint := set(elem, path[1:], value); msg != "" {
+			return msg, hint
 		}
-		if v.IsNil() {
-			v.Set(reflect.MakeMap(v.Type()))
+		fresh := reflect.MakeMap(v.Type()) // the old one may belong to others
+		for _, k := range v.MapKeys() {
+			fresh.SetMapIndex(k, v.MapIndex(k))
 		}
-		v.SetMapIndex(key, elem)
-		return nil
+		fresh.SetMapIndex(key, elem)
+		v.Set(fresh)
+		return "", ""
 	}
-	return errors.New("no such key: the value above it has no keys")
+	return "there is no such key", "what is above it has no keys"
 }
 
-func keysOf(t reflect.Type) []string {
-	var keys []string
-	for i := range t.NumField() {
-		keys = append(keys, t.Field(i).Tag.Get("yaml"))
+func setLeaf(v reflect.Value, value string) (msg, hint string) {
+	switch {
+	case isTree(v.Type()):
+		return "it has keys below it and no value of its own", "set one of those keys"
+	case v.Kind() != reflect.Slice:
+		return parseScalar(value, v)
 	}
-	return keys
-}
-
-var unknownField = regexp.MustCompile(`unknown field "([^"]+)"`)
-
-// suggest names the key that was meant by an unknown one, from all keys that exist anywhere.
-func suggest(err error) string {
-	m := unknownField.FindStringSubmatch(err.Error())
-	if m == nil {
-		return ""
+	text := strings.TrimSpace(value)
+	if inner, ok := strings.CutPrefix(text, "["); ok && strings.HasSuffix(inner, "]") {
+		text = strings.TrimSuffix(inner, "]")
 	}
-	var all []string
-	collectKeys(reflect.TypeFor[Config](), &all)
-	return didYouMean(m[1], all)
-}
-
-func collectKeys(t reflect.Type, out *[]string) {
-	for i := range t.NumField() {
-		f := t.Field(i)
-		*out = append(*out, f.Tag.Get("yaml"))
-		for f.Type.Kind() == reflect.Map || f.Type.Kind() == reflect.Slice {
-			f.Type = f.Type.Elem()
+	list := reflect.Zero(v.Type())
+	for _, part := range strings.Split(text, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
 		}
-		if f.Type.Kind() == reflect.Struct {
-			collectKeys(f.Type, out)
+		if n := len(part); n > 1 && (part[0] == '"' || part[0] == '\'') && part[n-1] == part[0] {
+			part = part[1 : n-1]
 		}
-	}
-}
-
-func didYouMean(word string, known []string) string {
-	best, at := "", 3
-	for _, k := range known {
-		if d := distance(word, k); d < at {
-			best, at = k, d
+		elem := reflect.New(v.Type().Elem()).Elem()
+		if msg, hint := parseScalar(part, elem); msg != "" {
+			return msg, hint
 		}
+		list = reflect.Append(list, elem)
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (did you mean %q?)", best)
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diag, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diag+cost)
-		}
-	}
-	return row[len(b)]
+	v.Set(list)
+	return "", ""
 }
 
 // Dir is the directory that relative paths of the file are below: the file's own, or the working directory.

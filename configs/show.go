@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 )
@@ -16,6 +17,8 @@ type Value struct {
 	Path   string `json:"path"`
 	Value  any    `json:"value"`
 	Origin string `json:"origin"`
+	// Line is where it stands in the file, if that is its origin.
+	Line int `json:"line,omitempty"`
 }
 
 // Values lists every setting in the order of the configuration, secrets hidden, with where it came from.
@@ -40,7 +43,11 @@ func (l *Loaded) collect(path string, v reflect.Value, out *[]Value) {
 			l.collect(join(path, k), values[k], out)
 		}
 	default:
-		*out = append(*out, Value{Path: path, Value: printable(v.Interface()), Origin: l.originOf(path)})
+		set := Value{Path: path, Value: printable(v.Interface()), Origin: l.originOf(path)}
+		if set.Origin == originFile {
+			set.Line = l.places[path].line
+		}
+		*out = append(*out, set)
 	}
 }
 
@@ -71,20 +78,46 @@ func printable(v any) any {
 			out[i] = r.String()
 		}
 		return out
-	case fmt.Stringer: // durations
-		return v.String()
+	case time.Duration:
+		return FormatDuration(v)
 	}
 	return v
+}
+
+// tree returns a value as nested maps in the order of its keys, as printable as [printable] makes it.
+func tree(v reflect.Value) any {
+	switch {
+	case v.Kind() == reflect.Struct:
+		out := yaml.MapSlice{}
+		for i := range v.NumField() {
+			out = append(out, yaml.MapItem{Key: v.Type().Field(i).Tag.Get("yaml"), Value: tree(v.Field(i))})
+		}
+		return out
+	case v.Kind() == reflect.Map:
+		out := yaml.MapSlice{}
+		for _, k := range slices.SortedFunc(slices.Values(v.MapKeys()), func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) }) {
+			out = append(out, yaml.MapItem{Key: k.String(), Value: tree(v.MapIndex(k))})
+		}
+		return out
+	case v.Kind() == reflect.Slice && v.Len() == 0:
+		return []string{}
+	}
+	return printable(v.Interface())
+}
+
+// toYAML writes a value; what can not be written is a fault of this package.
+func toYAML(v any) string {
+	b, err := yaml.Marshal(v)
+	if err != nil {
+		panic("configs: " + err.Error())
+	}
+	return string(b)
 }
 
 // Show writes the effective configuration as YAML, or, with origin, a line for each setting that says where it came from.
 func (l *Loaded) Show(w io.Writer, origin bool) error {
 	if !origin {
-		b, err := yaml.Marshal(&l.Config)
-		if err != nil {
-			return fmt.Errorf("print configuration: %w", err)
-		}
-		_, err = w.Write(b)
+		_, err := io.WriteString(w, toYAML(tree(reflect.ValueOf(l.Config))))
 		return err
 	}
 	for _, v := range l.Values() {
@@ -92,7 +125,11 @@ func (l *Loaded) Show(w io.Writer, origin bool) error {
 		if err != nil {
 			return fmt.Errorf("print %s: %w", v.Path, err)
 		}
-		if _, err := fmt.Fprintf(w, "%-36s %-28s # %s\n", v.Path+":", strings.TrimSpace(string(value)), v.Origin); err != nil {
+		origin := v.Origin
+		if v.Line > 0 {
+			origin = fmt.Sprintf("file %s:%d", l.File, v.Line)
+		}
+		if _, err := fmt.Fprintf(w, "%-36s %-28s # %s\n", v.Path+":", strings.TrimSpace(string(value)), origin); err != nil {
 			return err
 		}
 	}

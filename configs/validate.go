@@ -1,12 +1,13 @@
 package configs
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"path/filepath"
+	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"millrace/ingest"
@@ -19,143 +20,253 @@ const (
 	RoleSchedule = "schedule"
 )
 
-var kinds = map[string][]string{
-	"log.kind":             {"wal"},
-	"objects.kind":         {"dir", "s3"},
-	"bus.kind":             {"embedded", "nats"},
-	"store.kind":           {"sqlite"},
-	"objects.s3.checksums": {"when_supported", "when_required"},
+// MaxRecord is the longest record that the log must take: the largest event that can be configured, also later, by a reload, with every byte
+// escaped in JSON, and what describes it.
+const MaxRecord = 6*(10<<20) + 256<<10
+
+// checker collects faults of values.
+type checker struct {
+	*Loaded
+	faults Faults
 }
 
-// maxEvent bounds ingest.max_event: in the log, where it is stored as JSON text, an event may take six times as much, and 64 MiB at most.
-const maxEvent Size = 10 << 20
-
-// MaxRecord is the longest record that the log must take: an event of which every byte is escaped in JSON, with what describes it.
-func (i Ingest) MaxRecord() int { return max(8<<20, 6*int(i.MaxEvent)+256<<10) }
-
-// Validate reports all that is wrong, and all that cannot work together.
-func (c *Config) Validate() error {
-	var errs []error
-	bad := func(path, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+// bad notes a fault of the value at path, and shows where that stands, or the nearest key above it.
+func (c *checker) bad(path, hint, format string, args ...any) {
+	f := &Fault{File: c.File, Path: path, Msg: fmt.Sprintf(format, args...), Hint: hint}
+	at := path
+	for at != "" && c.Origin[at] == "" {
+		at = at[:max(0, strings.LastIndexAny(at, ".["))]
 	}
-	for path, got := range map[string]string{
-		"log.kind": c.Log.Kind, "objects.kind": c.Objects.Kind, "bus.kind": c.Bus.Kind, "store.kind": c.Store.Kind,
-		"objects.s3.checksums": c.Objects.S3.Checksums,
-	} {
-		if !slices.Contains(kinds[path], got) {
-			bad(path, "is %q, this version knows %q", got, kinds[path])
+	switch origin := c.Origin[at]; {
+	case origin == originFile:
+		f = c.document.fault(c.places[at], path, f.Msg, hint)
+	case origin != "":
+		f.Origin = strings.Replace(origin, "env ", "environment variable ", 1)
+	}
+	c.faults = append(c.faults, f)
+}
+
+// Validate reports all that is wrong with values, and all that cannot work together. The error is nil or [Faults].
+func (l *Loaded) Validate() error {
+	c := &checker{Loaded: l}
+	c.values(reflect.ValueOf(l.Config), "", "")
+	c.addresses()
+	c.paths()
+	c.sizes()
+	c.roles()
+	c.sources()
+	return c.faults.or()
+}
+
+// values checks what the tags say. A zero in a batch policy of a source stands for the value at the top.
+func (c *checker) values(v reflect.Value, path string, tag reflect.StructTag) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			f := v.Type().Field(i)
+			if own := strings.Contains(path, "sources.") && v.Type() == reflect.TypeFor[Batch](); own && v.Field(i).IsZero() {
+				continue
+			}
+			c.values(v.Field(i), join(path, f.Tag.Get("yaml")), f.Tag)
+		}
+	case reflect.Map:
+		for _, k := range v.MapKeys() {
+			c.values(v.MapIndex(k), join(path, k.String()), "")
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			c.values(v.Index(i), fmt.Sprintf("%s[%d]", path, i), tag)
+		}
+	case reflect.String:
+		if enum := tag.Get("enum"); enum != "" {
+			c.enum(v.String(), path, strings.Split(enum, ","))
+		}
+	case reflect.Int, reflect.Int64:
+		c.bounds(v, path, tag)
+	}
+}
+
+func (c *checker) enum(got, path string, known []string) {
+	if slices.Contains(known, got) {
+		return
+	}
+	want := strings.Join(known, ", ")
+	if len(known) > 1 {
+		want = "one of " + want
+	}
+	if got == "" {
+		c.bad(path, "", "has no value, want %s", want)
+		return
+	}
+	c.bad(path, didYouMean(got, known), "is %q, want %s", got, want)
+}
+
+func (c *checker) bounds(v reflect.Value, path string, tag reflect.StructTag) {
+	low, high := tag.Get("min"), tag.Get("max")
+	below, above := low != "" && v.Int() < parsed(low, v.Type()), high != "" && v.Int() > parsed(high, v.Type())
+	if !below && !above {
+		return
+	}
+	want := "want at least " + low
+	if low != "" && high != "" {
+		want = fmt.Sprintf("want %s to %s", low, high)
+	} else if low == "" {
+		want = "want at most " + high
+	}
+	c.bad(path, "", "is %v, %s", printable(v.Interface()), want)
+}
+
+// parsed reads a bound from a tag.
+func parsed(text string, t reflect.Type) int64 {
+	v := reflect.New(t).Elem()
+	if msg, _ := parseScalar(text, v); msg != "" {
+		panic("configs: bound " + text + ": " + msg)
+	}
+	return v.Int()
+}
+
+func (c *checker) addresses() {
+	for _, l := range []struct{ path, addr string }{{"ingest.listen", c.Ingest.Listen}, {"console.listen", c.Console.Listen}} {
+		_, port, err := net.SplitHostPort(l.addr)
+		if err == nil {
+			_, err = net.LookupPort("tcp", port)
+		}
+		if err != nil {
+			c.bad(l.path, `write it like "127.0.0.1:8080", or ":8080" for all addresses of this machine`, "%q is not host:port", l.addr)
 		}
 	}
-	for path, addr := range map[string]string{"ingest.listen": c.Ingest.Listen, "console.listen": c.Console.Listen} {
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			bad(path, "is %q, want host:port", addr)
+	if c.Ingest.Listen == c.Console.Listen && !strings.HasSuffix(c.Ingest.Listen, ":0") {
+		c.bad("console.listen", "choose another port", "is the address of ingest.listen, too")
+	}
+	for _, l := range []struct {
+		path string
+		tls  TLS
+	}{{"ingest.tls", c.Ingest.TLS}, {"console.tls", c.Console.TLS}} {
+		if (l.tls.Cert == "") != (l.tls.Key == "") {
+			c.bad(l.path, "", "needs both cert and key, or neither")
 		}
 	}
+}
+
+func (c *checker) paths() {
 	if c.DataDir == "" {
-		bad("data_dir", "is empty")
+		c.bad("data_dir", "", "is empty")
 	}
 	if c.Objects.Kind == "s3" && c.Objects.S3.Bucket == "" {
-		bad("objects.s3.bucket", "is empty")
+		c.bad("objects.s3.bucket", "", "is empty, and objects.kind is s3")
+	}
+	if c.Objects.Kind == "dir" && c.Objects.Dir.Path == "" {
+		c.bad("objects.dir.path", "", "is empty")
 	}
 	if c.Bus.Kind == "nats" && c.Bus.NATS.URL == "" {
-		bad("bus.nats.url", "is empty")
+		c.bad("bus.nats.url", `write it like "nats://host:4222"`, "is empty, and bus.kind is nats")
 	}
-	if n := c.Executors.Local.Slots; n < 1 || n > 100_000 {
-		bad("executors.local.slots", "is %d, want 1 to 100000", n)
+	if b := c.Console.BasePath; !strings.HasPrefix(b, "/") || strings.ContainsAny(b, "?#\"<>\\ ;,") {
+		c.bad("console.base_path", `write it like "/" or "/millrace/"`, "%q is not a plain path", b)
 	}
-	if c.Ingest.MaxEvent < 1<<10 || c.Ingest.MaxRequest < c.Ingest.MaxEvent {
-		bad("ingest", "max_event must be at least 1KiB and max_request not below max_event")
+	if (c.Objects.S3.AccessKey == "") != (c.Objects.S3.SecretKey == "") {
+		c.bad("objects.s3", "", "needs both access_key and secret_key, or neither")
 	}
-	if c.Ingest.MaxEvent > maxEvent {
-		bad("ingest.max_event", "is %s, the log takes at most %s", c.Ingest.MaxEvent, maxEvent)
+}
+
+func (c *checker) sizes() {
+	if c.Ingest.MaxRequest < c.Ingest.MaxEvent {
+		c.bad("ingest.max_request", "", "is %s, less than one event of max_event %s", c.Ingest.MaxRequest, c.Ingest.MaxEvent)
 	}
 	if c.Ingest.MaxInflight < c.Ingest.MaxRequest {
-		bad("ingest.max_inflight", "is %s, less than one request of max_request %s", c.Ingest.MaxInflight, c.Ingest.MaxRequest)
+		c.bad("ingest.max_inflight", "", "is %s, less than one request of max_request %s", c.Ingest.MaxInflight, c.Ingest.MaxRequest)
+	}
+	if w := c.Log.WAL; w.MaxBytes < 2*w.Segment {
+		c.bad("log.wal.max_bytes", "", "is %s, less than two segments of %s", w.MaxBytes, w.Segment)
 	}
 	if r := c.Store.Retention; r != 0 && r < 24*time.Hour {
-		bad("store.retention", "is %v, want at least 24h, or 0 for ever", r)
+		c.bad("store.retention", "write 0s to keep everything", "is %s, want at least 1d", FormatDuration(r))
 	}
-	if c.Log.WAL.Segment < 1<<20 || c.Log.WAL.MaxBytes < 2*c.Log.WAL.Segment {
-		bad("log.wal", "segment must be at least 1MiB and max_bytes at least two segments")
-	}
-	errs = append(errs, c.validateRoles(), c.validateSources())
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("%w:\n%w", ErrInvalid, err)
-	}
-	return nil
 }
 
-// validateRoles refuses what can not work apart.
-func (c *Config) validateRoles() error {
-	var errs []error
-	for _, r := range c.Roles {
-		if !slices.Contains([]string{RoleIngest, RoleBatch, RoleSchedule}, r) {
-			errs = append(errs, fmt.Errorf("roles: %q is not one of ingest, batch, schedule", r))
-		}
+// roles refuses what can not work apart.
+func (c *checker) roles() {
+	if slices.ContainsFunc(c.Roles, func(r string) bool { return !slices.Contains([]string{RoleIngest, RoleBatch, RoleSchedule}, r) }) {
+		return // that is said already
 	}
 	if c.Log.Kind == "wal" && c.HasRole(RoleIngest) != c.HasRole(RoleBatch) {
-		errs = append(errs, errors.New("roles: with log.kind wal, ingest and batch must be in one process: the log is on its disk"))
+		c.bad("roles", "give this process both, or neither", "with log.kind wal, ingest and batch must be in one process: the log is on its disk")
 	}
-	if c.Bus.Kind == "embedded" && c.HasRole(RoleBatch) != c.HasRole(RoleSchedule) {
-		errs = append(errs, errors.New("roles: with bus.kind embedded, batch and schedule must be in one process; use bus.kind nats"))
+	if c.HasRole(RoleBatch) == c.HasRole(RoleSchedule) {
+		return
 	}
-	if c.Objects.Kind == "dir" && c.HasRole(RoleBatch) != c.HasRole(RoleSchedule) {
-		errs = append(errs, errors.New("roles: with objects.kind dir, batch and schedule must be on one host; use objects.kind s3"))
+	if c.Bus.Kind == "embedded" {
+		c.bad("roles", "use bus.kind nats", "with bus.kind embedded, batch and schedule must be in one process")
 	}
-	return errors.Join(errs...)
+	if c.Objects.Kind == "dir" {
+		c.bad("roles", "use objects.kind s3", "with objects.kind dir, batch and schedule must be in one process")
+	}
 }
 
-func (c *Config) validateSources() error {
-	errs := []error{c.Batch.Policy().Validate()}
+func (c *checker) sources() {
 	keys := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(c.Sources)) {
 		s := c.Sources[name]
 		at := "sources." + name
-		errs = append(errs, wrap(at, ingest.CheckName(name)), wrap(at+".batch", s.Batch.over(c.Batch).Policy().Validate()))
-		if s.Tenant != "" {
-			errs = append(errs, wrap(at+".tenant", ingest.CheckName(s.Tenant)))
+		if err := ingest.CheckName(name); err != nil {
+			c.bad(at, "", "%v", err)
 		}
-		errs = append(errs, wrap(at, s.check()))
-		for _, key := range s.WriteKeys {
+		if err := ingest.CheckName(s.Tenant); s.Tenant != "" && err != nil {
+			c.bad(at+".tenant", "", "%v", err)
+		}
+		c.source(at, &s)
+		for i, key := range s.WriteKeys {
+			path := fmt.Sprintf("%s.write_keys[%d]", at, i)
 			if other, taken := keys[key]; taken {
-				errs = append(errs, fmt.Errorf("%s: write key is also that of source %s", at, other))
+				c.bad(path, "each source needs keys of its own", "is also a key of source %s", other)
+			}
+			if key == "" {
+				c.bad(path, "", "is empty")
 			}
 			keys[key] = name
 		}
 	}
-	return errors.Join(errs...)
 }
 
-func (s *Source) check() error {
-	switch {
-	case s.Kind == ingest.KindClickstream && len(s.WriteKeys) == 0:
-		return errors.New("a clickstream source needs write_keys")
-	case s.Kind == ingest.KindWebhook && s.Scheme == "":
-		return errors.New("a webhook source needs a scheme; to accept unsigned posts write `scheme: none`")
-	case s.Kind == ingest.KindWebhook && s.Scheme != "none" && len(s.Secrets) == 0:
-		return fmt.Errorf("scheme %s needs secrets", s.Scheme)
-	case s.Kind == ingest.KindEvents:
-		return errors.New("kind events is not supported by this version")
-	case s.Kind != ingest.KindClickstream && s.Kind != ingest.KindWebhook:
-		return fmt.Errorf("kind is %q, want clickstream or webhook", s.Kind)
+// source checks what a source of its kind must have, and must not.
+func (c *checker) source(at string, s *Source) {
+	needs := func(have bool, key, hint string) {
+		if !have {
+			c.bad(at, hint, "a %s source needs %s", s.Kind, key)
+		}
 	}
-	return nil
-}
-
-func wrap(at string, err error) error {
-	if err == nil {
-		return nil
+	useless := func(have bool, key string) {
+		if have {
+			c.bad(at+"."+key, "remove it", "a %s source has no %s", s.Kind, key)
+		}
 	}
-	return fmt.Errorf("%s: %w", at, err)
+	switch s.Kind {
+	case ingest.KindClickstream:
+		needs(len(s.WriteKeys) > 0, "write_keys", "")
+		useless(s.Scheme != "", "scheme")
+		useless(len(s.Secrets) > 0, "secrets")
+	case ingest.KindWebhook:
+		needs(s.Scheme != "", "a scheme", "to accept unsigned posts write scheme: none")
+		if s.Scheme != "" && s.Scheme != "none" {
+			needs(len(s.Secrets) > 0, "secrets for scheme "+s.Scheme, "write secrets: [env:NAME], with what the sender gave you")
+		}
+		useless(len(s.WriteKeys) > 0, "write_keys")
+		useless(len(s.Lanes) > 0, "lanes")
+	}
 }
 
-// SourceList returns the sources with their secrets resolved, by name. dir is where relative secret files are.
+// SourceList returns the sources with their secrets resolved, by name. dir is where relative secret files are. The error is nil or [Faults].
 func (c *Config) SourceList(dir string) ([]ingest.Source, error) {
+	l := &Loaded{Config: *c}
+	return l.SourceList(dir)
+}
+
+// SourceList returns the sources with their secrets resolved, by name. dir is where relative secret files are. The error is nil or [Faults].
+func (l *Loaded) SourceList(dir string) ([]ingest.Source, error) {
+	c := &checker{Loaded: l}
 	var out []ingest.Source
-	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(c.Sources)) {
-		s := c.Sources[name]
+	for _, name := range slices.Sorted(maps.Keys(l.Sources)) {
+		s := l.Sources[name]
 		src := ingest.Source{
 			Tenant: s.Tenant, Name: name, Kind: s.Kind, WriteKeys: s.WriteKeys, Scheme: s.Scheme,
 			Origins: s.Origins, MaxLanes: s.MaxLanes,
@@ -166,22 +277,27 @@ func (c *Config) SourceList(dir string) ([]ingest.Source, error) {
 		for _, key := range slices.Sorted(maps.Keys(s.Lanes)) {
 			src.LaneKeys = append(src.LaneKeys, ingest.LaneKey{Name: key, Path: s.Lanes[key]})
 		}
-		for _, ref := range s.Secrets {
-			secret, err := ref.Resolve(dir)
-			errs = append(errs, wrap("sources."+name+".secrets", err))
-			src.Secrets = append(src.Secrets, secret)
-		}
-		for _, ref := range s.Tokens {
-			secret, err := ref.Resolve(dir)
-			errs = append(errs, wrap("sources."+name+".tokens", err))
-			src.Tokens = append(src.Tokens, secret)
-		}
+		src.Secrets = c.secrets("sources."+name+".secrets", dir, s.Secrets)
+		src.Tokens = c.secrets("sources."+name+".tokens", dir, s.Tokens)
 		out = append(out, src)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("%w:\n%w", ErrInvalid, err)
+	if err := c.faults.or(); err != nil {
+		return nil, err
 	}
 	return out, nil
+}
+
+// secrets resolves the references of a list.
+func (c *checker) secrets(path, dir string, refs []SecretRef) []ingest.Secret {
+	var out []ingest.Secret
+	for i, ref := range refs {
+		secret, err := ref.Resolve(dir)
+		if err != nil {
+			c.bad(fmt.Sprintf("%s[%d]", path, i), "", "%v", err)
+		}
+		out = append(out, secret)
+	}
+	return out
 }
 
 // BatchOf returns the batch settings of a source; those of the top level for one that is not configured.

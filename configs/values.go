@@ -2,10 +2,12 @@ package configs
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"millrace/ingest"
 )
@@ -44,26 +46,62 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10)
 }
 
-// UnmarshalText reads a size.
-func (s *Size) UnmarshalText(text []byte) error {
-	got, err := ParseSize(string(text))
-	*s = got
-	return err
-}
-
 // MarshalText writes a size.
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// ParseDuration reads what time.ParseDuration does, and days before it: "7d", "1d12h".
+func ParseDuration(text string) (time.Duration, error) {
+	days, rest, found := strings.Cut(text, "d")
+	if !found {
+		return time.ParseDuration(text)
+	}
+	n, err := strconv.ParseUint(days, 10, 16)
+	if err != nil {
+		return 0, fmt.Errorf("duration %q: want it like 500ms, 10s, 1h30m or 7d", text)
+	}
+	dur := time.Duration(n) * 24 * time.Hour
+	if rest == "" {
+		return dur, nil
+	}
+	more, err := time.ParseDuration(rest)
+	return dur + more, err
+}
+
+// FormatDuration writes a duration without the units that are zero: "30d", "1h30m".
+func FormatDuration(d time.Duration) string {
+	if day := 24 * time.Hour; d > day && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
 
 // SecretRef is how a secret stands in the configuration: a literal, env:NAME or file:PATH. It prints as "***" if it is a literal.
 type SecretRef string
 
 // String hides a literal.
 func (r SecretRef) String() string {
-	if r == "" || strings.HasPrefix(string(r), "env:") || strings.HasPrefix(string(r), "file:") {
+	if r == "" || isReference(string(r)) {
 		return string(r)
 	}
-	return "***"
+	return stars
 }
+
+func isReference(text string) bool {
+	return strings.HasPrefix(text, "env:") || strings.HasPrefix(text, "file:")
+}
+
+// GoString hides a literal from %#v.
+func (r SecretRef) GoString() string { return r.String() }
+
+// LogValue hides a literal from slog.
+func (r SecretRef) LogValue() slog.Value { return slog.StringValue(r.String()) }
 
 // MarshalText hides a literal.
 func (r SecretRef) MarshalText() ([]byte, error) { return []byte(r.String()), nil }

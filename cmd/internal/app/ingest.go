@@ -18,7 +18,7 @@ func (a *app) openLog() error {
 	w := a.cfg.Log.WAL
 	log, err := wal.Open(a.cfg.Data("log"), wal.Options{
 		SegmentBytes: int64(w.Segment), MaxDelay: w.MaxDelay, MaxBytes: int64(w.MaxBytes), ReserveBytes: int64(w.MinFree),
-		MaxRecord: a.cfg.Ingest.MaxRecord(),
+		MaxRecord: configs.MaxRecord,
 		Logger:    a.log, Registerer: a.metrics,
 	})
 	if err != nil {

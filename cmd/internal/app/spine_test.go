@@ -70,7 +70,7 @@ func TestLargestEvent(t *testing.T) {
 	if err := l.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	log, err := wal.Open("log", wal.Options{FS: vfs.NewMem(), MaxRecord: l.Ingest.MaxRecord()})
+	log, err := wal.Open("log", wal.Options{FS: vfs.NewMem(), MaxRecord: configs.MaxRecord})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestLargestEvent(t *testing.T) {
 	if w.Code != http.StatusOK {
 		t.Errorf("an event of %d bytes got %d %s", len(body), w.Code, w.Body)
 	}
-	if limit := l.Ingest.MaxRecord(); limit < 6*int(l.Ingest.MaxEvent) || (wal.Options{MaxRecord: limit}).Validate() != nil {
+	if limit := configs.MaxRecord; limit < 6*int(l.Ingest.MaxEvent) || (wal.Options{MaxRecord: limit}).Validate() != nil {
 		t.Errorf("records of %d bytes: less than an event of which every byte is escaped, or more than the log can take", limit)
 	}
 }

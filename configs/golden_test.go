@@ -1,0 +1,64 @@
+package configs
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write golden files")
+
+// golden compares got with a file, or writes the file.
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s is not fresh; run go test ./configs -update (-file +now):\n%s", path, diff)
+	}
+}
+
+// TestBadFiles shows what people read about files with faults: each message says where, shows the line with a caret, says what is wrong and,
+// where that is known, what to do; and no secret is in it.
+func TestBadFiles(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/bad/*.yaml")
+	if err != nil || len(files) < 30 {
+		t.Fatalf("got %d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			l, err := Load(Default(), file, nil)
+			if err == nil {
+				err = l.Validate()
+			}
+			var faults Faults
+			if !errors.As(err, &faults) || !errors.Is(err, ErrInvalid) {
+				t.Fatalf("got %v, want faults", err)
+			}
+			for _, f := range faults {
+				if f.File != file || f.Msg == "" || f.Line > 0 && f.Excerpt == "" {
+					t.Errorf("got %#v, want a file, a message, and an excerpt if there is a line", f)
+				}
+			}
+			if strings.Contains(err.Error(), "canary") {
+				t.Errorf("a secret is in the message:\n%v", err)
+			}
+			golden(t, strings.TrimSuffix(file, ".yaml")+".txt", err.Error()+"\n")
+		})
+	}
+}
