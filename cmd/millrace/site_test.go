@@ -94,11 +94,8 @@ func (x *site) server(roles string) *server {
 	return s
 }
 
-// rows reads the bucket's objects: versitygw keeps them as files.
-func (x *site) rows() rows {
-	x.t.Helper()
-	return readRows(x.t, filepath.Join(x.s3.Dir, x.bucket))
-}
+// objects is where the bucket's objects are: versitygw keeps them as files.
+func (x *site) objects() string { return filepath.Join(x.s3.Dir, x.bucket) }
 
 // natsServer is an external NATS server with JetStream on disk.
 type natsServer struct {
@@ -281,18 +278,26 @@ func (s *server) clean() {
 	}
 }
 
-// TestS3AndNATS is the way of an event where nothing is embedded: objects in a real S3 server, triggers through an external NATS server, once with
-// all roles in one process and once with the scheduler in a process of its own. One event by hand and 100,000 in bulk become rows, batches and
-// runs, each once. Then, roles apart, the scheduler is killed, NATS is killed and its directory is emptied while there are triggers in it that
-// nobody took (row 43): every batch has its run all the same.
-func TestS3AndNATS(t *testing.T) {
+// TestEveryEvent is the way of an event with everything embedded; with objects in a real S3 server and triggers through an external NATS server; and
+// with the scheduler in a process of its own. One event by hand and 100,000 in bulk become rows, batches and runs whose logs count them, each
+// once. Then, roles apart, the scheduler is killed, NATS is killed and its directory is emptied while there are triggers in it that nobody took
+// (row 43): every batch has its run all the same.
+func TestEveryEvent(t *testing.T) {
 	t.Parallel()
-	t.Run("one process", func(t *testing.T) {
+	t.Run("embedded", func(t *testing.T) {
+		t.Parallel()
+		s := newServer(t, "dev", "--log-level", "error", "--dags", dagDir(t, map[string]string{"count.yaml": countDAG}))
+		s.env = append(s.env, "MILLRACE_BATCH__MAX_EVENTS=2000")
+		s.start()
+		throughAll(s, s, filepath.Join(s.dir, "objects"))
+	})
+	t.Run("S3 and NATS", func(t *testing.T) {
 		t.Parallel()
 		x := newSite(t, "nats", nil)
 		s := x.server("")
 		s.start()
-		x.throughAll(s, s)
+		throughAll(s, s, x.objects())
+		x.usedNATS()
 	})
 	t.Run("roles apart", func(t *testing.T) {
 		t.Parallel()
@@ -300,14 +305,15 @@ func TestS3AndNATS(t *testing.T) {
 		front, back := x.server("ingest,batch"), x.server("schedule")
 		back.start()
 		front.start()
-		acked := x.throughAll(front, back)
+		acked := throughAll(front, back, x.objects())
+		x.usedNATS()
 		x.wipedBetween(front, back, acked)
 	})
 }
 
 // throughAll sends events to front and follows them on back, which may be the same process.
-func (x *site) throughAll(front, back *server) map[string]bool {
-	t := x.t
+func throughAll(front, back *server, objects string) map[string]bool {
+	t := front.t
 	t.Helper()
 	const requests = 1000
 	acked := map[string]bool{}
@@ -327,16 +333,21 @@ func (x *site) throughAll(front, back *server) map[string]bool {
 	}
 	front.clean()
 	if out, code := back.cli("verify"); code != exitOK {
-		t.Errorf("verify by the scheduler's process: exit %d\n%s", code, out)
+		t.Errorf("verify by the process with the runs: exit %d\n%s", code, out)
 	}
-	if len(x.nats.streams()) == 0 {
-		t.Error("the NATS server has no stream: triggers went another way")
-	}
-	r := x.rows()
+	r := readRows(t, objects)
 	r.check(t, acked)
 	t.Logf("measured: %d events accepted in %v, in %d batches and as many runs after %v", len(acked), accepted.Round(time.Millisecond),
 		len(runs), took.Round(time.Millisecond))
 	return acked
+}
+
+// usedNATS requires that triggers went through the external server.
+func (x *site) usedNATS() {
+	x.t.Helper()
+	if len(x.nats.streams()) == 0 {
+		x.t.Error("the NATS server has no stream: triggers went another way")
+	}
 }
 
 // readsBatch reads one batch as a person does, and requires the rows that the list promises.
@@ -358,13 +369,11 @@ func (x *site) wipedBetween(front, back *server, acked map[string]bool) {
 	t.Helper()
 	back.kill()
 	before := front.committed()
-	front.flood(acked, "unseen", 50)
+	front.flood(acked, "unseen", 200)
 	front.drained()
 	unseen := front.committed() - before
 	x.nats.kill()
-	if err := os.RemoveAll(filepath.Join(x.nats.dir, "jetstream")); err != nil {
-		t.Fatal(err)
-	}
+	remove(t, filepath.Join(x.nats.dir, "jetstream"))
 	x.nats.start()
 	front.flood(acked, "meanwhile", 10)
 	back.start()
@@ -375,7 +384,7 @@ func (x *site) wipedBetween(front, back *server, acked map[string]bool) {
 		t.Errorf("the runs' logs count %d events, %d were acknowledged", got, len(acked))
 	}
 	front.clean()
-	r := x.rows()
+	r := readRows(t, x.objects())
 	r.check(t, acked)
 	t.Logf("measured: JetStream wiped with %d triggers in it, %d batches and as many runs in the end", unseen, len(runs))
 	if unseen == 0 {

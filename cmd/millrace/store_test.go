@@ -52,7 +52,7 @@ func TestStoreAway(t *testing.T) {
 	s.oneRunEach("count")
 	s.clean()
 	s.inOrder()
-	r := x.rows()
+	r := readRows(t, x.objects())
 	r.check(t, acked)
 	t.Logf("measured: %d outages, %d of %d events accepted meanwhile, %d rows, caught up in %v (seed %d)",
 		outages, during, len(acked), len(r.byPlace), caughtUp.Round(time.Millisecond), seed)
@@ -94,7 +94,7 @@ func TestVerifyNames(t *testing.T) {
 	t.Run("S3", func(t *testing.T) {
 		t.Parallel()
 		x := newSite(t, "embedded", nil)
-		objects := filepath.Join(x.s3.Dir, x.bucket)
+		objects := x.objects()
 		namesDamage(x.server(""), objects, func(key string, body []byte) {
 			store, err := s3store.Open(t.Context(), s3store.Options{
 				Bucket: x.bucket, Region: "us-east-1", Endpoint: x.s3.Endpoint, PathStyle: true,
