@@ -11,7 +11,7 @@ import (
 // requests are smuggled through a proxy. net/http refuses most of them; it takes, and by then a handler can not see it any more,
 //
 //	Content-Length beside Transfer-Encoding · lines that end with a bare LF · folded lines · the same Content-Length twice ·
-//	Transfer-Encoding in HTTP/1.0
+//	Transfer-Encoding in a version that has none
 //
 // So the bytes are looked at before it gets them. It judges nothing else: what net/http refuses by itself may pass, since that ends the
 // connection, and nothing after it is read. Not safe for concurrent use.
@@ -22,7 +22,7 @@ type framing struct {
 	// left is how many bytes of a body or chunk are still to come.
 	left int64
 
-	old, coded bool  // HTTP/1.0; Transfer-Encoding was there
+	old, coded bool  // not HTTP/1.1; Transfer-Encoding was there
 	length     int64 // Content-Length, or -1
 }
 
@@ -101,7 +101,7 @@ func (f *framing) judge(line []byte) bool {
 	switch f.state {
 	case atRequest:
 		if len(line) > 0 {
-			*f = framing{state: atHeader, line: f.line, length: -1, old: bytes.HasSuffix(line, []byte(" HTTP/1.0"))}
+			*f = framing{state: atHeader, line: f.line, length: -1, old: !bytes.HasSuffix(line, []byte(" HTTP/1.1"))}
 		}
 		return true
 	case atHeader:
