@@ -66,16 +66,3 @@ type Reply struct {
 
 // Places are the places where a value may stand, in order; in YAML one of them or a list.
 type Places []string
-
-// UnmarshalYAML reads one place or a list of them.
-func (p *Places) UnmarshalYAML(decode func(any) error) error {
-	var one string
-	if err := decode(&one); err == nil {
-		*p = Places{one}
-		return nil
-	}
-	var list []string
-	err := decode(&list)
-	*p = list
-	return err
-}

@@ -134,6 +134,7 @@ func (x *exchange) reject(src *source, err error) {
 		h.Set("WWW-Authenticate", challenge)
 	}
 	x.status = f.status
+	x.s.metrics.refused(f.code)
 	x.w.WriteHeader(f.status)
 	// An answer that can not be written has nobody who waits for it.
 	_ = json.NewEncoder(x.w).Encode(rejection{Error: detail, Code: f.code, Message: f.message, Reason: reason})

@@ -39,7 +39,7 @@ type condition struct {
 	token bool // want is the source's verify token
 }
 
-var success = reply{status: http.StatusOK, typ: "application/json", body: template{{text: `{"success":true}`}}}
+var success = reply{status: http.StatusOK, typ: "application/json", body: template{literal(`{"success":true}`)}}
 
 func compileReply(r *ingest.Reply) (reply, error) {
 	if *r == (ingest.Reply{}) {

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"hash"
 	"strings"
+	"sync"
 
 	"millrace/ingest"
 )
@@ -43,6 +44,13 @@ type key struct {
 	private   ed25519.PrivateKey // nil if the secret is a public key
 	curve     *ecdsa.PublicKey
 	sum       [sha256.Size]byte // of raw
+	macs      *sync.Pool        // of *mac; one that was used knows what both pads hash to, which is half the work for a short body
+}
+
+// mac is an HMAC with room for its result.
+type mac struct {
+	hash.Hash
+	out []byte
 }
 
 // newKey derives the key of a secret. Errors do not show the secret.
@@ -53,6 +61,7 @@ func newKey(s *ingest.Scheme, secret ingest.Secret) (key, error) {
 		return key{}, fmt.Errorf("secret is empty or not %s", s.Key)
 	}
 	k := key{algorithm: s.Algorithm, raw: raw, sum: sha256.Sum256(raw)}
+	k.macs = &sync.Pool{New: func() any { return &mac{Hash: newHash(s.Algorithm, raw)} }}
 	switch s.Algorithm {
 	case "ed25519":
 		if len(raw) != ed25519.PublicKeySize {
@@ -81,6 +90,14 @@ func parseCurve(raw []byte) (*ecdsa.PublicKey, error) {
 		return nil, errors.New("secret is no public key of the curve P-256")
 	}
 	return public, nil
+}
+
+// newHash returns what an algorithm computes: its HMAC, or else SHA-256.
+func newHash(algorithm string, raw []byte) hash.Hash {
+	if newHash := hashes[algorithm]; newHash != nil {
+		return hmac.New(newHash, raw)
+	}
+	return sha256.New()
 }
 
 // mac returns the HMAC over data; with an algorithm that is no HMAC, that of SHA-256.
@@ -118,22 +135,22 @@ func (k *key) matches(r *request, signatures [][]byte, url string) bool {
 			}
 		}
 	default:
-		want := k.digest(r, url)
+		m := k.digest(r, url)
 		for _, s := range signatures {
-			found |= subtle.ConstantTimeCompare(s, want)
+			found |= subtle.ConstantTimeCompare(s, m.out)
 		}
+		k.macs.Put(m)
 	}
 	return found == 1
 }
 
-// digest returns the signature of the algorithms that both sides compute.
-func (k *key) digest(r *request, url string) []byte {
-	h := sha256.New()
-	if newHash := hashes[k.algorithm]; newHash != nil {
-		h = hmac.New(newHash, k.raw)
-	}
-	r.v.payload.writeTo(h, r, k, url)
-	return h.Sum(nil)
+// digest computes the signature of the algorithms that both sides compute. Give it back to k.macs.
+func (k *key) digest(r *request, url string) *mac {
+	m := k.macs.Get().(*mac)
+	m.Reset()
+	r.v.payload.writeTo(m, r, k, url)
+	m.out = m.Sum(m.out[:0])
+	return m
 }
 
 // sign returns the signature of r by k.
@@ -146,7 +163,7 @@ func (k *key) sign(r *request, url string) ([]byte, error) {
 	case k.public != nil || k.curve != nil:
 		return nil, errCannotSign
 	}
-	return k.digest(r, url), nil
+	return k.digest(r, url).out, nil
 }
 
 // decodeText decodes text as an encoding says; base64 may be of either alphabet, and padded or not.

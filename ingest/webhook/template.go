@@ -16,6 +16,7 @@ import (
 // segment is a piece of a template: text, or a variable of a request.
 type segment struct {
 	text     string
+	bytes    []byte // of text
 	variable string
 	place    place
 }
@@ -38,7 +39,7 @@ func parseTemplate(text string) (template, error) {
 	at := 0
 	for _, m := range variable.FindAllStringSubmatchIndex(text, -1) {
 		if m[0] > at {
-			t = append(t, segment{text: text[at:m[0]]})
+			t = append(t, literal(text[at:m[0]]))
 		}
 		seg, err := parseVariable(text[m[2]:m[3]], text[m[0]+1:m[1]-1])
 		if err != nil {
@@ -48,10 +49,12 @@ func parseTemplate(text string) (template, error) {
 		at = m[1]
 	}
 	if at < len(text) {
-		t = append(t, segment{text: text[at:]})
+		t = append(t, literal(text[at:]))
 	}
 	return t, nil
 }
+
+func literal(text string) segment { return segment{text: text, bytes: []byte(text)} }
 
 func parseVariable(name, whole string) (segment, error) {
 	_, at, placed := strings.Cut(whole, ":")
@@ -78,7 +81,7 @@ func (t template) writeTo(w io.Writer, r *request, k *key, url string) {
 	for i := range t {
 		switch s := &t[i]; s.variable {
 		case "":
-			io.WriteString(w, s.text)
+			w.Write(s.bytes)
 		case "body":
 			w.Write(r.Body)
 		case "form":

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -25,9 +23,6 @@ var (
 	// ErrStale: it was signed too long ago, or in the future: someone may be replaying it.
 	ErrStale = errors.New("signature too old")
 )
-
-// ErrScheme is wrapped by errors about a scheme that can not work.
-var ErrScheme = errors.New("webhook scheme invalid")
 
 // Rejection says why a delivery was not believed. Unwrap returns the sentinel error.
 type Rejection struct {
@@ -68,56 +63,15 @@ type Verifier struct {
 	reply                     reply
 }
 
-// Lookup returns the scheme of a name that has one in the table.
-func Lookup(name string) (ingest.Scheme, bool) {
-	s, ok := schemes[name]
-	return s, ok
-}
-
-// Names lists the schemes of the table, and "custom".
-func Names() []string { return append(slices.Sorted(maps.Keys(schemes)), Custom) }
-
-// Custom is the scheme that has nothing but what its source's Verify says.
-const Custom = "custom"
-
-// Resolve returns the scheme of a source: that of the table with the fields of src.Verify in place of its own. Errors wrap [ErrScheme].
-func Resolve(src *ingest.Source) (ingest.Scheme, error) {
-	s, ok := schemes[src.Scheme]
-	if !ok && src.Scheme != Custom {
-		return ingest.Scheme{}, fmt.Errorf("%w: scheme %q is none of %s; write scheme: custom to declare one", ErrScheme, src.Scheme,
-			strings.Join(Names(), ", "))
-	}
-	from, to := reflect.ValueOf(src.Verify), reflect.ValueOf(&s).Elem()
-	for i := range from.NumField() {
-		if !from.Field(i).IsZero() {
-			to.Field(i).Set(from.Field(i))
-		}
-	}
-	for _, f := range []struct {
-		v   *string
-		def string
-	}{{&s.Encoding, "hex"}, {&s.Payload, "{body}"}, {&s.Key, "raw"}, {&s.TimestampUnit, "s"}} {
-		if *f.v == "" {
-			*f.v = f.def
-		}
-	}
-	if s.Tolerance == 0 {
-		s.Tolerance = defaultTolerance
-	}
-	return s, nil
-}
-
-// Check reports all that is wrong with the scheme of a source, its secrets aside. Errors wrap [ErrScheme].
-func Check(src *ingest.Source) error {
-	_, err := compile(src)
-	return err
-}
-
 // New returns the verifier of a source. It reports all that is wrong with it; errors wrap [ErrScheme].
 func New(src *ingest.Source) (*Verifier, error) {
-	v, err := compile(src)
-	if err != nil {
-		return nil, err
+	v, faults := compile(src)
+	if len(faults) > 0 {
+		errs := make([]error, len(faults))
+		for i, f := range faults {
+			errs[i] = f
+		}
+		return nil, errors.Join(errs...)
 	}
 	if v.Signed() && len(src.Secrets) == 0 {
 		return nil, fmt.Errorf("%w: scheme %q needs secrets", ErrScheme, src.Scheme)
@@ -131,70 +85,6 @@ func New(src *ingest.Source) (*Verifier, error) {
 		v.keys = append(v.keys, k)
 	}
 	return v, errors.Join(errs...)
-}
-
-func compile(src *ingest.Source) (*Verifier, error) {
-	s, err := Resolve(src)
-	if err != nil {
-		return nil, err
-	}
-	v := &Verifier{scheme: s, name: src.Scheme, source: src.Name, publicURL: src.PublicURL, verifyToken: src.VerifyToken.Reveal()}
-	var errs []error
-	note := func(field string, err error) {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%w: %s: %w", ErrScheme, field, err))
-		}
-	}
-	note("algorithm", oneOf(s.Algorithm, algorithms))
-	note("encoding", oneOf(s.Encoding, []string{"hex", "base64", "raw"}))
-	note("key", oneOf(s.Key, []string{"raw", "hex", "base64"}))
-	note("timestamp_unit", oneOf(s.TimestampUnit, []string{"s", "ms", "rfc3339"}))
-	if v.signature, err = parsePlaces(s.Signature); err == nil && s.Algorithm != "none" && len(v.signature) == 0 {
-		err = errors.New("is missing: where does the signature stand? For example signature: X-Signature")
-	}
-	note("signature", err)
-	v.timestamp, err = parsePlaces(s.Timestamp)
-	note("timestamp", err)
-	v.typ, err = parsePlaces(s.Type)
-	note("type", err)
-	for _, text := range s.ID {
-		joined, err := parsePlaces(strings.Split(text, "+"))
-		note("id", err)
-		v.ids = append(v.ids, joined)
-	}
-	v.payload, err = parseTemplate(s.Payload)
-	note("payload", err)
-	if s.BodyHash != "" {
-		v.bodyHash, err = parsePlace(s.BodyHash)
-		note("body_hash", err)
-	}
-	if s.Items != "" {
-		v.items, err = parsePointer(s.Items)
-		note("items", err)
-	}
-	note("handshakes", v.compileHandshakes())
-	v.reply, err = compileReply(&s.Reply)
-	note("reply", err)
-	note("public_url", v.checkURL())
-	return v, errors.Join(errs...)
-}
-
-func oneOf(got string, known []string) error {
-	if slices.Contains(known, got) {
-		return nil
-	}
-	return fmt.Errorf("is %q, want one of %s", got, strings.Join(known, ", "))
-}
-
-func (v *Verifier) checkURL() error {
-	if v.publicURL == "" {
-		return nil
-	}
-	u, err := url.Parse(v.publicURL)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" {
-		return fmt.Errorf("is %q, want the URL that the sender was given, like https://hooks.example.com/hooks/%s, without ?", v.publicURL, v.source)
-	}
-	return nil
 }
 
 // Signed says whether Verify proves anything.
@@ -268,19 +158,20 @@ func (r *request) verify() error {
 	return nil
 }
 
-// match tries every key on every form of the URL.
+// match tries every key on every form of the URL. That it ends with the first that matches tells only which one that was.
 func (r *request) match(signatures [][]byte) bool {
 	urls := []string{""}
 	if r.v.payload.uses("url", "url_decoded") {
 		urls = r.v.urls(r.Delivery)
 	}
-	found := false
 	for i := range r.v.keys {
 		for _, url := range urls {
-			found = r.v.keys[i].matches(r, signatures, url) || found
+			if r.v.keys[i].matches(r, signatures, url) {
+				return true
+			}
 		}
 	}
-	return found
+	return false
 }
 
 // signatures returns what can be decoded of the signatures in the request.
