@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 
+	"millrace/ingest"
 	"millrace/ingest/clickstream"
 )
 
@@ -15,48 +16,65 @@ func (s *Server) clickstream(typ clickstream.Type) func(*exchange) error {
 		if typ == 0 {
 			limit = x.limits.MaxRequest
 		}
+		sources := s.sources.Load()
+		sources.cors(x.w.Header(), x.r)
 		if err := x.readPlain(limit); err != nil {
 			return err
 		}
-		d := x.decoder
-		if err := d.Scan(x.body, typ); err != nil {
-			return err
-		}
-		sources := s.sources.Load()
 		x.key = appendKey(x.key[:0], x)
-		key := x.key
-		if len(key) == 0 {
-			key = d.WriteKey()
-		}
-		recs, err := d.Records(sources, clickstream.Input{Received: x.received, Trace: x.trace(), Key: key, Orphan: x.keepOrphan})
+		recs, err := x.records(sources, typ, x.sender())
 		if err != nil {
 			return err
 		}
-		tallies := d.Tallies()
-		if len(tallies) > 0 {
-			x.count = s.countersOf(sources, &tallies[0])
-		}
 		if len(recs) == 0 {
-			return x.acceptNone(tallies)
+			x.accept(nil)
+			return nil
 		}
 		if err := x.append(recs); err != nil {
 			return err
 		}
-		for i := range tallies {
-			s.countersOf(sources, &tallies[i]).tally(&tallies[i])
-		}
+		x.tally(sources)
 		return nil
 	}
 }
 
-// acceptNone answers a request that has nothing to store: an empty batch is welcome, events of strangers beyond the bound are not.
-func (x *exchange) acceptNone(tallies []clickstream.Tally) error {
-	if len(tallies) > 0 {
-		x.s.metrics.unknown.tally(&tallies[0])
-		return errUnknownKey
+// records makes records of the body. None: an empty batch, which is welcome.
+func (x *exchange) records(sources *registry, typ clickstream.Type, from clickstream.Sender) ([]ingest.Record, error) {
+	d := x.decoder
+	if err := d.Scan(x.body, typ); err != nil {
+		return nil, err
 	}
-	x.accept(nil)
-	return nil
+	key := x.key
+	if len(key) == 0 {
+		key = d.WriteKey()
+	}
+	recs, err := d.Records(sources, clickstream.Input{Received: x.received, Trace: x.trace(), Key: key, Sender: from, Orphan: x.keepOrphan})
+	if err != nil {
+		return nil, err
+	}
+	tallies := d.Tallies()
+	if len(tallies) == 0 {
+		return nil, nil
+	}
+	x.count = x.s.countersOf(sources, &tallies[0])
+	for i := range tallies {
+		if err := x.admit(sources.targets[tallies[i].Target]); err != nil {
+			return nil, err
+		}
+	}
+	if len(recs) == 0 { // events of strangers beyond the bound
+		x.s.metrics.unknown.tally(&tallies[0])
+		return nil, errUnknownKey
+	}
+	return recs, nil
+}
+
+// tally counts what the records were, once they are durable.
+func (x *exchange) tally(sources *registry) {
+	tallies := x.decoder.Tallies()
+	for i := range tallies {
+		x.s.countersOf(sources, &tallies[i]).tally(&tallies[i])
+	}
 }
 
 func (s *Server) countersOf(sources *registry, t *clickstream.Tally) *sourceCounters {

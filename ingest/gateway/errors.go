@@ -68,6 +68,7 @@ var faults = []struct {
 	{errConns, fault{http.StatusServiceUnavailable, "connections", "the server has too many connections; come back later", 5}},
 	{errConnsOfIP, fault{http.StatusTooManyRequests, "connections", "there are too many connections from this address; come back later", 5}},
 	{errUnknownKey, fault{http.StatusBadRequest, "unknown_key", "no source has this write key", 0}},
+	{errOrigin, fault{http.StatusBadRequest, "origin", "this source takes no events from pages of this origin; its owner can add it to the source's origins", 0}},
 	{errNoSource, fault{http.StatusNotFound, "no_source", "no webhook has this name", 0}},
 	{webhook.ErrUnsigned, fault{http.StatusUnauthorized, "bad_signature", "the signature is missing or not valid", 0}},
 	{webhook.ErrMismatch, fault{http.StatusUnauthorized, "bad_signature", "the signature is missing or not valid", 0}},

@@ -31,7 +31,7 @@ func TestErrorTable(t *testing.T) {
 	byCode := map[string]request{
 		"bad_json":      {http.MethodPost, "/v1/batch", event, devKey},
 		"bad_signature": {http.MethodPost, "/hooks/stripe", "{}", []string{"Stripe-Signature", "t=" + now + ",v1=00"}},
-		"not_found":     {http.MethodPost, "/v2/track", event, devKey},
+		"not_found":     {http.MethodPost, "/v1/nothing", event, devKey},
 		"method":        {http.MethodGet, "/v1/track", "", devKey},
 	}
 	elsewhere := map[error]string{errBody: "TestCutOff", errBusy: "TestInflight"}

@@ -280,13 +280,18 @@ var (
 func (x *exchange) accept(receipt ingest.Receipt) {
 	h := x.w.Header()
 	h["Content-Type"] = jsonType
-	if len(receipt) > 0 {
-		x.receipt[0] = receipt.String()
-		h["X-Millrace-Receipt"] = x.receipt[:]
-	}
+	x.setReceipt(receipt)
 	x.status = http.StatusOK
 	x.w.WriteHeader(http.StatusOK)
 	x.w.Write(success)
+}
+
+// setReceipt names the records of the request in its answer.
+func (x *exchange) setReceipt(receipt ingest.Receipt) {
+	if len(receipt) > 0 {
+		x.receipt[0] = receipt.String()
+		x.w.Header()["X-Millrace-Receipt"] = x.receipt[:]
+	}
 }
 
 // refuse answers as the table says.

@@ -14,15 +14,13 @@ import (
 	"golang.org/x/time/rate"
 
 	"millrace/ingest"
-	"millrace/ingest/clickstream"
 )
 
 // Options tune a [Server]. The zero value works.
 type Options struct {
 	// Limits are those at the start; see [Server.SetLimits].
 	Limits
-	// TrustedProxies is how many proxies in front are ours: that many of the last entries in X-Forwarded-* are believed.
-	TrustedProxies int
+	Front
 	// DrainDelay is how long Run goes on accepting after its ctx ended, while it says that it is not ready, so that whoever spreads the load
 	// sends no more. 0: not at all.
 	DrainDelay time.Duration
@@ -44,7 +42,7 @@ func (o Options) withDefaults() Options {
 
 // Validate reports all options that can not be.
 func (o Options) Validate() error {
-	err := o.Limits.Validate()
+	err := errors.Join(o.Limits.Validate(), o.Front.validate())
 	if o.Drain < 0 || o.DrainDelay < 0 {
 		err = errors.Join(err, fmt.Errorf("drain %v and its delay %v must not be negative", o.Drain, o.DrainDelay))
 	}
@@ -93,26 +91,13 @@ func New(log ingest.Appender, sources []ingest.Source, o Options) (*Server, erro
 // route lists what the ingest listener answers.
 func (s *Server) route() {
 	e := echo.New()
-	e.HTTPErrorHandler = func(err error, c echo.Context) { writeFault(c.Response(), faultOf(err), 0) }
-	for typ := clickstream.Identify; typ < clickstream.NumTypes; typ++ {
-		for _, name := range []string{typ.String(), typ.String()[:1]} { // analytics.js posts to the first letter
-			s.post(e, "/v1/"+name, s.clickstream(typ))
-		}
-	}
-	for _, name := range []string{"batch", "import", "b"} {
-		s.post(e, "/v1/"+name, s.clickstream(0))
-	}
+	s.clickstreamRoutes(e)
 	e.Any("/hooks/:source", s.handle(shareWebhook, s.hook))
 	e.Any("/hooks/:source/:token", s.handle(shareWebhook, s.hook))
 	e.POST("/bulk/:source", s.handle(shareBulk, s.bulk))
 	e.GET("/livez", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
 	e.GET("/readyz", s.readyz)
 	s.routes = e
-}
-
-func (s *Server) post(e *echo.Echo, path string, work func(*exchange) error) {
-	e.POST(path, s.handle(shareSDK, work))
-	e.POST(path+"/", s.handle(shareSDK, work))
 }
 
 // Handler returns the routes, for servers other than Run's: those have to follow the framing of requests by themselves.

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 
 	"millrace/ingest"
 	"millrace/ingest/clickstream"
@@ -14,11 +13,12 @@ import (
 // source is a source with all that a request needs of it.
 type source struct {
 	ingest.Source
-	target *clickstream.Target // of a clickstream source
-	hook   *webhook.Verifier   // of a webhook
-	lane   ingest.Lane         // of a webhook or a source of events
-	tokens [][sha256.Size]byte // hashes of those of a source of events
-	count  *sourceCounters
+	target  *clickstream.Target // of a clickstream source
+	origins origins             // of a clickstream source
+	hook    *webhook.Verifier   // of a webhook
+	lane    ingest.Lane         // of a webhook or a source of events
+	tokens  [][sha256.Size]byte // hashes of those of a source of events
+	count   *sourceCounters
 }
 
 // registry is the sources at one time; it never changes.
@@ -27,6 +27,8 @@ type registry struct {
 	hooks   map[string]*source // webhooks by name
 	events  map[string]*source // sources of events by name
 	targets map[*clickstream.Target]*source
+	origins origins // those of all sources together
+	listed  bool    // some source lists its origins
 }
 
 // Route implements clickstream.Router.
@@ -41,7 +43,8 @@ func (r *registry) Route(key []byte) *clickstream.Target {
 // changes nothing.
 func (s *Server) SetSources(sources []ingest.Source) error {
 	old := s.sources.Load()
-	next := &registry{keys: map[string]*source{}, hooks: map[string]*source{}, events: map[string]*source{}, targets: map[*clickstream.Target]*source{}}
+	next := &registry{keys: map[string]*source{}, hooks: map[string]*source{}, events: map[string]*source{}, targets: map[*clickstream.Target]*source{},
+		origins: noOrigins()}
 	names := map[string]bool{}
 	var errs []error
 	for _, def := range sources {
@@ -73,7 +76,7 @@ func (r *registry) add(def ingest.Source, old *registry, m *metrics) error {
 		src.count = m.source(def.Name, "segment")
 		src.target = old.targetOf(&def)
 		r.targets[src.target] = src
-		return r.addKeys(src)
+		return errors.Join(def.IP.Check(), r.addOrigins(src), r.addKeys(src))
 	case ingest.KindWebhook:
 		src.count = m.source(def.Name, "webhook")
 		return r.addHook(src)
@@ -128,12 +131,19 @@ func (r *registry) addEvents(src *source) error {
 	return nil
 }
 
-// targetOf returns the target that the source had before, with its lanes in use, unless what makes its lanes has changed.
+func (r *registry) addOrigins(src *source) (err error) {
+	src.origins, err = parseOrigins(src.Origins)
+	r.origins.join(src.origins)
+	r.listed = r.listed || src.origins.listed
+	return err
+}
+
+// targetOf returns the target of a source that keeps the lanes in use of the one that it had before.
 func (r *registry) targetOf(def *ingest.Source) *clickstream.Target {
 	if r != nil {
 		for target, src := range r.targets {
-			if src.Name == def.Name && src.Tenant == def.Tenant && src.MaxLanes == def.MaxLanes && slices.Equal(src.LaneKeys, def.LaneKeys) {
-				return target
+			if src.Name == def.Name && src.Tenant == def.Tenant {
+				return target.With(def)
 			}
 		}
 	}
