@@ -113,9 +113,10 @@ type request struct {
 	*Delivery
 	v *Verifier
 	// item is what "json:" places are within: the body, or one element of it.
-	item  []byte
-	form  url.Values
-	query url.Values
+	item    []byte
+	form    url.Values
+	formErr error // of form
+	query   url.Values
 }
 
 // value returns what stands at p, "" if nothing does.
@@ -180,12 +181,12 @@ func (r *request) isForm() bool {
 	return err == nil && typ == "application/x-www-form-urlencoded"
 }
 
-// params returns the parameters of a form, none if the body is no form.
+// params returns the parameters of a form, none if the body is no form. What can not be read is left out; checkBody asks whether anything was.
 func (r *request) params() url.Values {
 	if r.form == nil {
 		r.form = url.Values{}
 		if r.isForm() {
-			r.form, _ = url.ParseQuery(string(r.Body))
+			r.form, r.formErr = url.ParseQuery(string(r.Body))
 		}
 	}
 	return r.form

@@ -144,7 +144,7 @@ func (r *request) verify() error {
 			return err
 		}
 	}
-	if err := r.checkBody(); err != nil {
+	if err := errors.Join(r.checkPayload(), r.checkBody()); err != nil {
 		return err
 	}
 	if !r.match(signatures) {
@@ -241,8 +241,32 @@ func decodeParts(out [][]byte, s *ingest.Scheme, p place, text string) [][]byte 
 	return out
 }
 
-// checkBody checks the hash of a body that is not itself signed.
+// checkPayload names what is signed and not there, rather than let it be a signature that does not match.
+func (r *request) checkPayload() error {
+	for i := range r.v.payload {
+		s := &r.v.payload[i]
+		missing := ""
+		switch {
+		case s.variable == "id" && len(r.v.ids) > 0 && r.id() == "":
+			missing = r.v.ids[0][0].String()
+		case s.variable == "place" && s.place.kind != "json" && r.value(s.place) == "":
+			missing = s.place.String()
+		}
+		if missing != "" {
+			return &Rejection{ErrUnsigned, fmt.Sprintf("the request has no %s, which scheme %s signs", missing, r.v.name)}
+		}
+	}
+	return nil
+}
+
+// checkBody sees to it that the signature covers all of the body: of a form every byte must have been read as a parameter, and of a body that
+// is not itself signed the hash must be.
 func (r *request) checkBody() error {
+	if r.v.payload.uses("form") {
+		if r.params(); r.formErr != nil {
+			return &Rejection{ErrUnsigned, "the body says that it is a form, and can not be read as one, so its signature can not be checked"}
+		}
+	}
 	if r.v.scheme.BodyHash == "" {
 		return nil
 	}

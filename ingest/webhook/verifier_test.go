@@ -91,6 +91,9 @@ func TestDetails(t *testing.T) {
 		{"other URL", "twilio", func(_ *ingest.Source, d *Delivery) { d.URL = "http://10.0.0.7/myapp.php" }, []string{`"http://10.0.0.7/myapp.php"`, "public_url"}},
 		{"other body behind a hash", "twilio, JSON", func(_ *ingest.Source, d *Delivery) { d.Body = []byte("{}") }, []string{"SHA-256", "query parameter bodySHA256"}},
 		{"body that nothing signs", "twilio", func(_ *ingest.Source, d *Delivery) { d.Header.Set("Content-Type", "text/plain") }, []string{"nothing signs the body"}},
+		{"form with what is no parameter", "twilio", func(_ *ingest.Source, d *Delivery) { d.Body = append(d.Body, "&evil;x=1"...) }, []string{"can not be read as one"}},
+		{"missing id", "standard", func(_ *ingest.Source, d *Delivery) { d.Header.Del("webhook-id") }, []string{"no header Webhook-Id, which scheme standard signs"}},
+		{"missing id of a template", "gitlab, signing token", func(_ *ingest.Source, d *Delivery) { d.Header.Del("webhook-id") }, []string{"no header Webhook-Id"}},
 		{"stale", "stripe", func(_ *ingest.Source, d *Delivery) { d.Received = d.Received.Add(time.Hour) },
 			[]string{"2018-08-02T10:10:20Z", "1h0m0s from this server's clock", "5m0s is tolerated", "clock"}},
 		{"wrong token", "token, bearer", func(src *ingest.Source, _ *Delivery) { src.Secrets[0] = "other" }, []string{"none of this source's secrets"}},
@@ -137,6 +140,20 @@ func TestItems(t *testing.T) {
 		d.Body = []byte(`{"notificationItems":[` + body + `]}`)
 		if err := v.Verify(d); !errors.Is(err, want) || (err == nil) != (want == nil) {
 			t.Errorf("got %v for %s, want %v", err, body, want)
+		}
+	}
+}
+
+// TestCannotSign: what can not be signed here says why, and for a body whose hash must be in the URL, which that is.
+func TestCannotSign(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"sendgrid": "only the sender has the key", "adyen": "in the JSON member", "twilio": "there is no query parameter bodySHA256; here that would be " + twilioHash,
+	} {
+		c := vectorOf(t, name)
+		d := &Delivery{Method: "POST", URL: "http://h/", Body: []byte(twilioJSON), Received: testTime}
+		if _, err := verifier(t, c.source(c.secret)).Sign(d); !errors.Is(err, ErrCannotSign) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", name, err, want)
 		}
 	}
 }
