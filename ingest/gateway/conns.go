@@ -80,6 +80,7 @@ type conn struct {
 	owner  *conns
 	addr   netip.Addr
 	over   *refusedConn
+	slow   bool // that it was too slow is counted
 	closed sync.Once
 }
 
@@ -90,7 +91,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	switch {
 	case c.refused && !before:
 		c.owner.metrics.refused("framing")
-	case err != nil && c.inHead() && errors.Is(err, os.ErrDeadlineExceeded):
+	case err != nil && !c.slow && c.inHead() && errors.Is(err, os.ErrDeadlineExceeded):
+		c.slow = true
 		c.owner.metrics.refused("slow_headers")
 	}
 	return n, err

@@ -302,6 +302,9 @@ func (x *exchange) refuse(err error) {
 		x.s.opts.Log.Error("request failed", "err", err)
 	}
 	x.s.metrics.refused(f.code)
+	if f.code == "rate" {
+		x.count.limited.Inc()
+	}
 	writeFault(x.w, f, x.s.retryAfter(f, err))
 }
 

@@ -111,7 +111,9 @@ func (m *metrics) source(name, protocol string) *sourceCounters {
 }
 
 func (m *metrics) make(name, protocol string) *sourceCounters {
-	c := &sourceCounters{duration: m.duration.WithLabelValues(name), bytes: m.bytes.WithLabelValues(name)}
+	c := &sourceCounters{
+		duration: m.duration.WithLabelValues(name), bytes: m.bytes.WithLabelValues(name), limited: m.limited.WithLabelValues(name),
+	}
 	for i, code := range codes {
 		c.requests[i] = m.requests.WithLabelValues(name, protocol, strconv.Itoa(code))
 	}
@@ -143,6 +145,7 @@ type sourceCounters struct {
 	requests   [len(codes)]prometheus.Counter
 	duration   prometheus.Observer
 	bytes      prometheus.Observer
+	limited    prometheus.Counter
 	events     [clickstream.NumTypes]prometheus.Counter // of webhooks and bulk only [0]
 	rejected   [clickstream.NumReasons]prometheus.Counter
 	signatures [len(signatureFaults)]prometheus.Counter
