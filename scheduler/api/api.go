@@ -69,6 +69,9 @@ type Options struct {
 	BasePath string
 	// Hosts are names by which the console may be called, besides loopback names. A leading "*." stands for one or more labels.
 	Hosts []string
+	// Redact names fields whose values the stream of events does not show, besides those that look like secrets: "properties.email" is a path,
+	// "*.email" a field of any path. A webhook's body is below "body".
+	Redact []string
 	// TLS says that browsers reach the console by TLS, so that its cookie is marked secure.
 	TLS     bool
 	Version Version

@@ -103,7 +103,7 @@ func TestAnswersFitDocument(t *testing.T) {
 		{"GET", "/runs/" + run.ID + "/logs", "", 200}, {"GET", "/runs/" + run.ID + "/logs?task=none", "", 404},
 		{"GET", "/verify", "", 404}, {"POST", "/verify", "", 200}, {"GET", "/verify", "", 200},
 		{"GET", "/config", "", 200}, {"GET", "/version", "", 200}, {"GET", "/status", "", 200}, {"GET", "/openapi.yaml", "", 200},
-		{"GET", "/batches/tail?from=odd", "", 422},
+		{"GET", "/batches/tail?from=odd", "", 422}, {"GET", "/events/tail?from=odd", "", 422},
 	} {
 		name := fmt.Sprintf("%s %s %d", tt.method, tt.path, tt.want)
 		w := r.ask(tt.method, "/api/v1"+tt.path, tt.body)

@@ -55,6 +55,7 @@ func (s *Server) table() []route {
 		{get, v1 + "/batches/tail", guarded, true, s.tailBatches},
 		{get, v1 + "/batches/:batch", guarded, false, s.getBatch},
 		{get, v1 + "/batches/:batch/rows", guarded, true, s.getRows},
+		{get, v1 + "/events/tail", guarded, true, s.tailEvents},
 		{get, v1 + "/where/:query", guarded, false, s.where},
 		{get, v1 + "/dags", guarded, false, s.listDAGs},
 		{post, v1 + "/dags/validate", guarded, false, s.validateDAG},

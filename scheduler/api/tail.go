@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
@@ -256,7 +257,7 @@ func (s *Server) tailBatches(c echo.Context) error {
 		kind = eventStream
 	}
 	out := s.stream(c, kind)
-	t.emit = func(b batcher.Batch, at string) error { return writeLine(out, tailLine{b, at}, sse) }
+	t.emit = func(b batcher.Batch, at string) error { return writeLine(out, tailLine{b, at}, at, sse) }
 	c.Response().WriteHeader(http.StatusOK)
 	return s.followTail(ctx, t, out)
 }
@@ -281,15 +282,19 @@ func (s *Server) followTail(ctx context.Context, t *tailer, out *stream) error {
 	}
 }
 
-func writeLine(w io.Writer, line tailLine, sse bool) error {
-	b, err := json.Marshal(line)
-	if err != nil {
+// writeLine writes a line of a stream; id is where a reader of it goes on.
+func writeLine(w io.Writer, line any, id string, sse bool) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // events are shown as they were sent
+	if err := enc.Encode(line); err != nil {
 		return err
 	}
+	var err error
 	if sse {
-		_, err = fmt.Fprintf(w, "id: %s\ndata: %s\n\n", line.Cursor, b)
-		return err
+		_, err = fmt.Fprintf(w, "id: %s\ndata: %s\n", id, b.Bytes()) // the line's own end and an empty one
+	} else {
+		_, err = w.Write(b.Bytes())
 	}
-	_, err = w.Write(append(b, '\n'))
 	return err
 }
