@@ -50,7 +50,7 @@ func newBatchesLs(g *global) *cobra.Command {
 	c.Flags().StringVar(&tenant, "tenant", "", "only batches of this tenant")
 	c.Flags().IntVar(&limit, "limit", 50, "at most so many")
 	g.serverFlags(c)
-	g.outputFlags(c)
+	g.rowFlags(c)
 	return c
 }
 
@@ -123,24 +123,32 @@ func newBatchesCat(g *global) *cobra.Command {
 	return c
 }
 
+// tailedBatch is a line of batches tail.
+type tailedBatch struct {
+	batcher.Batch
+	Cursor string `json:"cursor"`
+}
+
 func newBatchesTail(g *global) *cobra.Command {
 	var from string
 	c := &cobra.Command{
-		Use: "tail", Short: "Follow batches in the order of the chain, one JSON object a line", Args: exactArgs(0),
-		Long: `Follow batches in the order of the chain, one JSON object a line.
+		Use: "tail", Short: "Follow batches in the order of the chain", Args: exactArgs(0),
+		Long: `Follow batches in the order of the chain, one JSON object a line unless -o says otherwise.
 
 Every committed batch comes exactly once and in order, unlike messages of the bus, which are hints. Each line has a cursor;
---from CURSOR goes on after it, --from start begins with the first batch, --from now (the default) with the next one.`,
+--from CURSOR goes on after it, --from start begins with the first batch, --from now (the default) with the next one. The connection is made
+again when it breaks.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			api, err := g.client()
-			if err != nil {
-				return err
-			}
-			return api.stream(c.Context(), "/batches/tail", url.Values{"from": {from}}, g.out)
+			cols := batchColumns
+			return follow(c, g, "/batches/tail", url.Values{"from": {from}}, 0, tailOf[tailedBatch]{
+				cursor: func(b tailedBatch) string { return b.Cursor },
+				rows:   newRowStream(g, func(b tailedBatch) string { return b.ID }, columnsOf(cols, func(b tailedBatch) batcher.Batch { return b.Batch })),
+			})
 		},
 	}
 	c.Flags().StringVar(&from, "from", "now", "start, now, or a cursor")
 	g.serverFlags(c)
+	g.streamFlags(c, "jsonl")
 	return c
 }
 

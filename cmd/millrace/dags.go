@@ -58,7 +58,7 @@ func newDAGsLs(g *global) *cobra.Command {
 		},
 	}
 	g.serverFlags(c)
-	g.outputFlags(c)
+	g.rowFlags(c)
 	return c
 }
 

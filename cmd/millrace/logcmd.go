@@ -65,7 +65,7 @@ hold, are reported without a segment. Then this log is an older copy, or its dis
 			return err
 		},
 	}
-	g.outputFlags(c)
+	g.rowFlags(c)
 	return c
 }
 
@@ -104,6 +104,6 @@ and 'millrace verify' reports it for ever. Restoring the disk from a good copy c
 	c.Flags().Int64Var(&first, "first", 0, "first offset")
 	c.Flags().Int64Var(&last, "last", 0, "last offset, inclusive")
 	c.Flags().BoolVar(&yes, "yes", false, "really")
-	g.outputFlags(c)
+	g.rowFlags(c)
 	return c
 }

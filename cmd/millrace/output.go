@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,10 +20,48 @@ type column[T any] struct {
 	cell func(T) string
 }
 
-// outputFlags adds -o and --no-headers to a command that prints rows.
+// outputs are the formats that -o knows, for every command that has it.
+var outputs = []string{"table", "json", "jsonl", "yaml", "name"}
+
+// checkOutput refuses an unknown format before anything is done: a request that changed something must not end in a usage error.
+func checkOutput(c *cobra.Command) error {
+	f := c.Flags().Lookup("output")
+	if f == nil || slices.Contains(outputs, f.Value.String()) {
+		return nil
+	}
+	return badOutput(f.Value.String())
+}
+
+func badOutput(format string) error {
+	return &codeError{exitUsage, fmt.Errorf("output %q: want table, json, jsonl, yaml or name%s", format, didYouMean(format, outputs))}
+}
+
+// outputFlags adds -o to a command that shows something.
 func (g *global) outputFlags(c *cobra.Command) {
 	c.Flags().StringVarP(&g.output, "output", "o", "table", "table, json, jsonl, yaml or name")
+}
+
+// rowFlags adds -o and --no-headers to a command that lists something.
+func (g *global) rowFlags(c *cobra.Command) {
+	g.outputFlags(c)
 	c.Flags().BoolVar(&g.noHead, "no-headers", false, "leave the table's header out")
+}
+
+// streamFlags is rowFlags for what has no end, with a format of its own if none is given.
+func (g *global) streamFlags(c *cobra.Command, format string) {
+	var output string
+	c.Flags().StringVarP(&output, "output", "o", format, "table, json, jsonl, yaml or name")
+	c.Flags().BoolVar(&g.noHead, "no-headers", false, "leave the table's header out")
+	c.PreRun = func(*cobra.Command, []string) { g.output = output }
+}
+
+// columnsOf makes columns of one thing those of another that has it.
+func columnsOf[A, B any](cols []column[B], of func(A) B) []column[A] {
+	out := make([]column[A], len(cols))
+	for i, c := range cols {
+		out[i] = column[A]{c.head, func(a A) string { return c.cell(of(a)) }}
+	}
+	return out
 }
 
 // printRows writes rows in the format asked for. Machine formats have the API's own values: one JSON array, one JSON object a line, or YAML.
@@ -53,7 +92,7 @@ func printRows[T any](g *global, rows []answer[T], name func(T) string, cols []c
 	case "table", "":
 		return printTable(g, rows, cols)
 	}
-	return &codeError{exitUsage, fmt.Errorf("output %q: want table, json, jsonl, yaml or name", g.output)}
+	return badOutput(g.output)
 }
 
 // answers makes rows of what was not asked of a server.
@@ -88,7 +127,7 @@ func printOne(g *global, v any, name string, table func(w io.Writer) error) erro
 		}
 		return w.Flush()
 	}
-	return &codeError{exitUsage, fmt.Errorf("output %q: want table, json, jsonl, yaml or name", g.output)}
+	return badOutput(g.output)
 }
 
 func printJSON(w io.Writer, v any) error {

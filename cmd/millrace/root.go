@@ -22,6 +22,7 @@ const (
 	exitAuth        = 5
 	exitUnreachable = 6
 	exitConflict    = 7
+	exitTimedOut    = 124
 	exitInterrupted = 130
 )
 
@@ -58,9 +59,17 @@ type global struct {
 func run(ctx context.Context, args []string, s streams) int {
 	cmd := newRoot(s)
 	cmd.SetArgs(args)
+	begun := false
+	cmd.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		begun = true
+		return checkOutput(c)
+	}
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
+	}
+	if code := (*codeError)(nil); !begun && !errors.As(err, &code) {
+		err = &codeError{exitUsage, err} // nothing was done: the command line itself is at fault
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return exitInterrupted
@@ -88,8 +97,10 @@ DAGs that subscribed to it.
   millrace dev          everything in one process below ./.millrace, with a demo DAG
   millrace serve        the same from a configuration file, all roles or some
 
-Exit codes: 0 ok, 1 the thing asked for failed, 2 usage, 3 configuration invalid, 4 not found, 5 not authorised,
-6 server unreachable, 7 conflict, 130 interrupted.`,
+  millrace send web     an event, as its sender would post it
+  millrace doctor       what is wrong with this machine and this configuration, and the fix
+
+` + exitCodes(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -97,34 +108,57 @@ Exit codes: 0 ok, 1 the thing asked for failed, 2 usage, 3 configuration invalid
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &codeError{exitUsage, fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
+		return &codeError{exitUsage, fmt.Errorf("%w%s\nSee '%s --help'", err, suggestFlag(c, err), c.CommandPath())}
 	})
 	f := root.PersistentFlags()
 	f.StringVar(&g.config, "config", "", "configuration file (default $MILLRACE_CONFIG, ./millrace.yaml, /etc/millrace/millrace.yaml)")
 	f.StringVar(&g.dataDir, "data-dir", "", "directory for everything that is kept (default ./.millrace)")
 	for _, add := range []func(*global) *cobra.Command{
-		newDev, newServe, newBatches, newWhere, newLog, newDAGs, newRuns, newVerify, newBench, newConfig, newVersion, newRunner,
+		newDev, newServe, newSend, newEvents, newBatches, newWhere, newLog, newDAGs, newRuns, newVerify, newBench, newConfig,
+		newVersion, newRunner, newDocs,
 	} {
 		root.AddCommand(add(g))
 	}
+	g.complete(root)
 	return root
+}
+
+// exitCodes is the text about them, for the help and the reference.
+func exitCodes() string {
+	return `Exit codes: 0 ok, 1 the thing asked for failed, 2 usage, 3 configuration invalid, 4 not found, 5 not authorised,
+6 server unreachable, 7 conflict, 124 timed out, 130 interrupted.`
 }
 
 // exactArgs is cobra.ExactArgs with our exit code.
 func exactArgs(n int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
-		if err := cobra.ExactArgs(n)(c, args); err != nil {
-			return &codeError{exitUsage, fmt.Errorf("%w\nUsage: %s", err, c.UseLine())}
+		if len(args) != n {
+			return &codeError{exitUsage, fmt.Errorf("%s takes %s, got %d\nUsage: %s", c.CommandPath(), counted(n, "argument"), len(args), c.UseLine())}
 		}
 		return nil
 	}
+}
+
+func counted(n int, what string) string {
+	switch n {
+	case 0:
+		return "no " + what + "s"
+	case 1:
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // group is a command that only has others below it.
 func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Args: func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return &codeError{exitUsage, fmt.Errorf("unknown command %q for %q\nSee '%s --help'", args[0], c.CommandPath(), c.CommandPath())}
+			var names []string
+			for _, sub := range c.Commands() {
+				names = append(append(names, sub.Name()), sub.Aliases...)
+			}
+			return &codeError{exitUsage, fmt.Errorf("unknown command %q for %q%s\nSee '%s --help'", args[0], c.CommandPath(),
+				didYouMean(args[0], names), c.CommandPath())}
 		}
 		return nil
 	}, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}

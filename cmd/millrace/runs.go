@@ -54,7 +54,7 @@ func newRunsLs(g *global) *cobra.Command {
 	c.Flags().StringVar(&batch, "batch", "", "only runs that were given this batch")
 	c.Flags().IntVar(&limit, "limit", 50, "at most so many")
 	g.serverFlags(c)
-	g.outputFlags(c)
+	g.rowFlags(c)
 	return c
 }
 
