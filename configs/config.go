@@ -35,10 +35,29 @@ type Ingest struct {
 	Listen         string `yaml:"listen"`
 	TLS            TLS    `yaml:"tls" reload:"yes"`
 	TrustedProxies int    `yaml:"trusted_proxies" min:"0" max:"32"`
+	// PublicURL is where SDKs reach the listener; "": what their requests say.
+	PublicURL string `yaml:"public_url"`
+	// Scripts is a directory with the files of @segment/analytics-next; "": none.
+	Scripts string `yaml:"scripts"`
 	MaxEvent       Size   `yaml:"max_event" min:"1KiB" max:"10MiB" reload:"yes"`
 	MaxRequest     Size   `yaml:"max_request" max:"1GiB" reload:"yes"`
+	// MaxCompressed is the longest compressed body as it is sent. 0: MaxRequest.
+	MaxCompressed  Size          `yaml:"max_compressed" reload:"yes"`
+	MaxRatio       int           `yaml:"max_ratio" min:"2" reload:"yes"`
+	MaxBulk        Size          `yaml:"max_bulk" reload:"yes"`
+	MaxHeaderBytes Size          `yaml:"max_header_bytes" min:"1KiB" max:"1MiB" reload:"yes"`
+	MaxHeaders     int           `yaml:"max_headers" min:"10" reload:"yes"`
+	HeaderTimeout  time.Duration `yaml:"header_timeout" min:"1ms" max:"1h" reload:"yes"`
+	BodyTimeout    time.Duration `yaml:"body_timeout" min:"1ms" max:"1h" reload:"yes"`
+	MinBodyRate    Size          `yaml:"min_body_rate" min:"1" max:"1GiB" reload:"yes"`
+	IdleTimeout    time.Duration `yaml:"idle_timeout" min:"1ms" max:"1d" reload:"yes"`
+	MaxConns       int           `yaml:"max_conns" min:"1" reload:"yes"`
+	MaxConnsPerIP  int           `yaml:"max_conns_per_ip" min:"0" reload:"yes"`
 	// MaxInflight bounds the bytes of bodies that are read but not yet answered.
 	MaxInflight Size `yaml:"max_inflight" reload:"yes"`
+	// SourceRate and TenantRate are events a second. 0: no bound.
+	SourceRate int `yaml:"source_rate" min:"0" max:"100000000" reload:"yes"`
+	TenantRate int `yaml:"tenant_rate" min:"0" max:"100000000" reload:"yes"`
 	// UnknownKeyRate is how many bytes a second of events with unknown write keys go to quarantine. 0: none.
 	UnknownKeyRate Size `yaml:"unknown_key_rate" max:"1GiB" reload:"yes"`
 }
@@ -182,20 +201,27 @@ type Batcher struct {
 
 // Source is one webhook endpoint or one SDK app.
 type Source struct {
-	Kind      ingest.Kind       `yaml:"kind" enum:"clickstream,webhook"`
-	Tenant    string            `yaml:"tenant"`
-	WriteKeys []string          `yaml:"write_keys"`
-	Scheme    string            `yaml:"scheme"`
-	Secrets   []SecretRef       `yaml:"secrets"`
-	Tokens    []SecretRef       `yaml:"tokens"`
-	Origins   []string          `yaml:"origins"`
-	Lanes     map[string]string `yaml:"lanes"`
-	MaxLanes  int               `yaml:"max_lanes" min:"0" max:"10000"`
-	Batch     Batch             `yaml:"batch"`
+	Kind      ingest.Kind `yaml:"kind" enum:"clickstream,webhook,events"`
+	Tenant    string      `yaml:"tenant"`
+	WriteKeys []string    `yaml:"write_keys"`
+	Scheme    string      `yaml:"scheme"`
+	Secrets   []SecretRef `yaml:"secrets"`
+	// Verify has the fields in which the verification differs from Scheme.
+	Verify      ingest.Scheme     `yaml:"verify"`
+	VerifyToken SecretRef         `yaml:"verify_token"`
+	PublicURL   string            `yaml:"public_url"`
+	Tokens      []SecretRef       `yaml:"tokens"`
+	Origins     []string          `yaml:"origins"`
+	IP          ingest.IPPolicy   `yaml:"ip" enum:"keep,anonymize,drop,"`
+	Lanes       map[string]string `yaml:"lanes"`
+	MaxLanes    int               `yaml:"max_lanes" min:"0" max:"10000"`
+	Batch       Batch             `yaml:"batch"`
 }
 
 // Shutdown bounds the drain after SIGTERM.
 type Shutdown struct {
+	// Delay is how long the process goes on accepting after SIGTERM, while it says that it is not ready.
+	Delay   time.Duration `yaml:"delay" min:"0s" max:"10m"`
 	Timeout time.Duration `yaml:"timeout" min:"0s" max:"1h"`
 }
 
@@ -204,7 +230,9 @@ func Default() Config {
 	return Config{
 		DataDir: "./.millrace",
 		Ingest: Ingest{
-			Listen: "127.0.0.1:8080", MaxEvent: 1 << 20, MaxRequest: 4 << 20, MaxInflight: 64 << 20, UnknownKeyRate: 8 << 10,
+			Listen: "127.0.0.1:8080", MaxEvent: 1 << 20, MaxRequest: 4 << 20, MaxRatio: 100, MaxBulk: 1 << 30, MaxHeaderBytes: 64 << 10,
+			MaxHeaders: 100, HeaderTimeout: 5 * time.Second, BodyTimeout: 30 * time.Second, MinBodyRate: 1 << 10,
+			IdleTimeout: 2 * time.Minute, MaxConns: 10_000, MaxInflight: 64 << 20, UnknownKeyRate: 8 << 10,
 		},
 		Console:   Console{Listen: "127.0.0.1:8081", BasePath: "/"},
 		Log:       Log{Kind: "wal", WAL: WAL{Segment: 64 << 20, MaxDelay: 2 * time.Millisecond, MaxBytes: 10 << 30, MinFree: 1 << 30}},

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
-
-	"millrace/ingest"
 )
 
 // decoder reads a file into a configuration. Its methods report what is wrong and go on, so that all faults of a file come together.
@@ -89,7 +87,6 @@ var (
 	sizeType     = reflect.TypeFor[Size]()
 	durationType = reflect.TypeFor[time.Duration]()
 	secretType   = reflect.TypeFor[SecretRef]()
-	placesType   = reflect.TypeFor[ingest.Places]()
 )
 
 // value reads a node into v, which is what path names.
@@ -216,7 +213,7 @@ func (d *decoder) list(n ast.Node, v reflect.Value, path string) {
 		d.errorf(n, path, "", "this must be a list, got %s", kindOf(n))
 		return
 	default:
-		if v.Type() != placesType {
+		if v.Type().Name() == "" { // a list with a name of its own, like ingest.Places, takes one value, too
 			d.errorf(n, path, "write ["+n.GetToken().Value+"]", "this must be a list, got %s", kindOf(n))
 			return
 		}
@@ -232,6 +229,10 @@ func (d *decoder) list(n ast.Node, v reflect.Value, path string) {
 
 func (d *decoder) scalar(n ast.Node, v reflect.Value, path string) {
 	text := n.GetToken().Value
+	if glued, ok := glue(n); ok && v.Kind() == reflect.String {
+		v.SetString(glued)
+		return
+	}
 	switch n := n.(type) {
 	case *ast.StringNode:
 		text = n.Value
@@ -253,6 +254,23 @@ func (d *decoder) scalar(n ast.Node, v reflect.Value, path string) {
 	if msg, hint := parseScalar(text, v); msg != "" {
 		d.errorf(n, path, hint, "%s", msg)
 	}
+}
+
+// glue returns the text of a scalar like [env:NAME], which YAML has as one and the parser takes for a mapping.
+func glue(n ast.Node) (string, bool) {
+	if m, ok := n.(*ast.MappingNode); ok && len(m.Values) == 1 && !strings.HasPrefix(m.GetToken().Value, "{") {
+		n = m.Values[0]
+	}
+	pair, ok := n.(*ast.MappingValueNode)
+	if !ok || pair.Value == nil {
+		return "", false
+	}
+	key, value := pair.Key.GetToken(), pair.Value.GetToken()
+	if isTree := pair.Value.Type() == ast.MappingType || pair.Value.Type() == ast.SequenceType || pair.Value.Type() == ast.MappingValueType; isTree ||
+		value.Position.Line != key.Position.Line || value.Position.Column != key.Position.Column+len(key.Value)+1 {
+		return "", false
+	}
+	return key.Value + ":" + value.Value, true
 }
 
 // parseScalar sets v to what text says, or tells what is wrong.

@@ -165,7 +165,8 @@ func (d *document) hide(tokens token.Tokens) {
 			flow--
 		case token.SequenceEntryType, token.CollectEntryType, token.MappingValueType, token.CommentType, token.LiteralType, token.FoldedType:
 		default:
-			if text := strings.TrimSpace(tk.Value); under.secret && text != "" && !isReference(text) {
+			glued := i > 1 && (tokens[i-2].Value == "env" || tokens[i-2].Value == "file") // as glue has it
+			if text := strings.TrimSpace(tk.Value); under.secret && text != "" && !isReference(text) && !glued {
 				d.hideToken(tk, text)
 			}
 		}

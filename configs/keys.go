@@ -35,7 +35,7 @@ type Key struct {
 
 // Env returns the environment variable that sets the key, or "" if none can.
 func (k *Key) Env() string {
-	if k.Type == "mapping" || strings.HasSuffix(k.Path, "*") || strings.Contains(k.Type, "mapping") {
+	if strings.Contains(k.Type, "mapping") || strings.Contains(k.Path, "[]") || strings.HasSuffix(k.Path, "*") {
 		return ""
 	}
 	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(strings.ReplaceAll(k.Path, "*", "NAME"), ".", "__"))
@@ -73,6 +73,8 @@ func walkKeys(v reflect.Value, path string, reload bool, visit func(Key)) {
 			walkKeys(v.Field(i), k.Path, k.Reload, visit)
 		case f.Type.Kind() == reflect.Map && f.Type.Elem().Kind() == reflect.Struct:
 			walkKeys(reflect.Zero(f.Type.Elem()), k.Path+".*", k.Reload, visit)
+		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
+			walkKeys(reflect.Zero(f.Type.Elem()), k.Path+"[]", k.Reload, visit)
 		}
 	}
 }
@@ -95,7 +97,8 @@ func plain(v reflect.Value) string {
 }
 
 // commentsOf returns the comment above each key of an annotated file, or at the end of its line, in one line, by path. Names below sources
-// become *; of several comments of one path the first counts. It reads only what the file in this folder is: block mappings by two spaces.
+// become *; of several comments of one path the first counts. It reads only what the file in this folder is: block mappings by two spaces,
+// lists of mappings without further indentation, their keys below name[].
 func commentsOf(src []byte) map[string]string {
 	docs := map[string]string{}
 	var above, path []string
@@ -114,6 +117,11 @@ func commentsOf(src []byte) map[string]string {
 			continue
 		}
 		depth := (len(line) - len(strings.TrimLeft(line, " "))) / 2
+		if rest, first := strings.CutPrefix(key, "- "); first {
+			key = rest
+			path[depth] = strings.TrimSuffix(path[depth], "[]") + "[]"
+			depth++
+		}
 		path = append(path[:min(depth, len(path))], key)
 		if len(path) > 1 && path[0] == "sources" {
 			path[1] = "*"

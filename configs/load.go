@@ -165,6 +165,8 @@ func setLeaf(v reflect.Value, value string) (msg, hint string) {
 		return "it has keys below it and no value of its own", "set one of those keys"
 	case v.Kind() != reflect.Slice:
 		return parseScalar(value, v)
+	case isTree(v.Type().Elem()):
+		return "it is a list of mappings", "write it in the file"
 	}
 	text := strings.TrimSpace(value)
 	if inner, ok := strings.CutPrefix(text, "["); ok && strings.HasSuffix(inner, "]") {

@@ -97,6 +97,11 @@ func typeSchema(t reflect.Type, path string, keys map[string]*Key) schemaNode {
 	case t.Kind() == reflect.Map:
 		elem := typeSchema(t.Elem(), path+".*", keys)
 		return schemaNode{"type": "object", "additionalProperties": elem}
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
+		return schemaNode{"type": "array", "items": typeSchema(t.Elem(), path+"[]", keys)}
+	case t.Kind() == reflect.Slice && t.Name() != "": // takes one value, too
+		one := typeSchema(t.Elem(), path, keys)
+		return schemaNode{"anyOf": []schemaNode{one, {"type": "array", "items": one}}}
 	case t.Kind() == reflect.Slice:
 		return schemaNode{"type": "array", "items": typeSchema(t.Elem(), path, keys)}
 	case t == secretType:

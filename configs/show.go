@@ -30,6 +30,7 @@ func (l *Loaded) Values() []Value {
 
 func (l *Loaded) collect(path string, v reflect.Value, out *[]Value) {
 	switch {
+	case strings.HasPrefix(path, "sources.") && v.IsZero(): // most keys of most sources
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
 			l.collect(join(path, v.Type().Field(i).Tag.Get("yaml")), v.Field(i), out)
@@ -43,12 +44,33 @@ func (l *Loaded) collect(path string, v reflect.Value, out *[]Value) {
 			l.collect(join(path, k), values[k], out)
 		}
 	default:
-		set := Value{Path: path, Value: printable(v.Interface()), Origin: l.originOf(path)}
+		set := Value{Path: path, Value: plainTree(v), Origin: l.originOf(path)}
 		if set.Origin == originFile {
 			set.Line = l.places[path].line
 		}
 		*out = append(*out, set)
 	}
+}
+
+// plainTree returns a value for JSON: mappings in lists are maps, everything else is as printable makes it.
+func plainTree(v reflect.Value) any {
+	switch {
+	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct:
+		out := []any{}
+		for i := range v.Len() {
+			out = append(out, plainTree(v.Index(i)))
+		}
+		return out
+	case v.Kind() == reflect.Struct:
+		out := map[string]any{}
+		for i := range v.NumField() {
+			if f := v.Field(i); !f.IsZero() {
+				out[v.Type().Field(i).Tag.Get("yaml")] = plainTree(f)
+			}
+		}
+		return out
+	}
+	return printable(v.Interface())
 }
 
 func join(path, key string) string {
@@ -69,6 +91,9 @@ func (l *Loaded) originOf(path string) string {
 func printable(v any) any {
 	switch v := v.(type) {
 	case Size:
+		if v == 0 {
+			return 0
+		}
 		return v.String()
 	case SecretRef:
 		return v.String()
@@ -84,23 +109,31 @@ func printable(v any) any {
 	return v
 }
 
-// tree returns a value as nested maps in the order of its keys, as printable as [printable] makes it.
-func tree(v reflect.Value) any {
+// tree returns a value as nested mappings in the order of their keys. Of a source, and of mappings in lists, it leaves out what is not set.
+func tree(path string, v reflect.Value) any {
+	out := yaml.MapSlice{}
 	switch {
 	case v.Kind() == reflect.Struct:
-		out := yaml.MapSlice{}
 		for i := range v.NumField() {
-			out = append(out, yaml.MapItem{Key: v.Type().Field(i).Tag.Get("yaml"), Value: tree(v.Field(i))})
+			key := v.Type().Field(i).Tag.Get("yaml")
+			if !strings.HasPrefix(path, "sources.") || !v.Field(i).IsZero() {
+				out = append(out, yaml.MapItem{Key: key, Value: tree(join(path, key), v.Field(i))})
+			}
 		}
 		return out
 	case v.Kind() == reflect.Map:
-		out := yaml.MapSlice{}
 		for _, k := range slices.SortedFunc(slices.Values(v.MapKeys()), func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) }) {
-			out = append(out, yaml.MapItem{Key: k.String(), Value: tree(v.MapIndex(k))})
+			out = append(out, yaml.MapItem{Key: k.String(), Value: tree(join(path, k.String()), v.MapIndex(k))})
 		}
 		return out
 	case v.Kind() == reflect.Slice && v.Len() == 0:
 		return []string{}
+	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct:
+		list := []any{}
+		for i := range v.Len() {
+			list = append(list, tree(path, v.Index(i)))
+		}
+		return list
 	}
 	return printable(v.Interface())
 }
@@ -117,7 +150,7 @@ func toYAML(v any) string {
 // Show writes the effective configuration as YAML, or, with origin, a line for each setting that says where it came from.
 func (l *Loaded) Show(w io.Writer, origin bool) error {
 	if !origin {
-		_, err := io.WriteString(w, toYAML(tree(reflect.ValueOf(l.Config))))
+		_, err := io.WriteString(w, toYAML(tree("", reflect.ValueOf(l.Config))))
 		return err
 	}
 	for _, v := range l.Values() {

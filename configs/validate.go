@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/url"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"millrace/ingest"
+	"millrace/ingest/webhook"
 )
 
 // Roles of a process.
@@ -64,7 +66,7 @@ func (c *checker) values(v reflect.Value, path string, tag reflect.StructTag) {
 	case reflect.Struct:
 		for i := range v.NumField() {
 			f := v.Type().Field(i)
-			if own := strings.Contains(path, "sources.") && v.Type() == reflect.TypeFor[Batch](); own && v.Field(i).IsZero() {
+			if strings.HasPrefix(path, "sources.") && strings.HasSuffix(path, ".batch") && v.Field(i).IsZero() {
 				continue
 			}
 			c.values(v.Field(i), join(path, f.Tag.Get("yaml")), f.Tag)
@@ -90,6 +92,7 @@ func (c *checker) enum(got, path string, known []string) {
 	if slices.Contains(known, got) {
 		return
 	}
+	known = slices.DeleteFunc(slices.Clone(known), func(k string) bool { return k == "" })
 	want := strings.Join(known, ", ")
 	if len(known) > 1 {
 		want = "one of " + want
@@ -135,6 +138,10 @@ func (c *checker) addresses() {
 			c.bad(l.path, `write it like "127.0.0.1:8080", or ":8080" for all addresses of this machine`, "%q is not host:port", l.addr)
 		}
 	}
+	if host, _, err := net.SplitHostPort(c.Console.Listen); err == nil && !loopback(host) && !c.Console.TLS.On() && !c.Console.Insecure {
+		c.bad("console.listen", "set console.tls, or console.insecure if the network is trusted", "%q can be reached from other machines, and the token would "+
+			"travel in the clear", c.Console.Listen)
+	}
 	if c.Ingest.Listen == c.Console.Listen && !strings.HasSuffix(c.Ingest.Listen, ":0") {
 		c.bad("console.listen", "choose another port", "is the address of ingest.listen, too")
 	}
@@ -146,6 +153,11 @@ func (c *checker) addresses() {
 			c.bad(l.path, "", "needs both cert and key, or neither")
 		}
 	}
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func (c *checker) paths() {
@@ -163,6 +175,9 @@ func (c *checker) paths() {
 	}
 	if b := c.Console.BasePath; !strings.HasPrefix(b, "/") || strings.ContainsAny(b, "?#\"<>\\ ;,") {
 		c.bad("console.base_path", `write it like "/" or "/millrace/"`, "%q is not a plain path", b)
+	}
+	if u, err := url.Parse(c.Ingest.PublicURL); c.Ingest.PublicURL != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "") {
+		c.bad("ingest.public_url", `write it like "https://ingest.example.com"`, "%q is not a URL of http or https without query", c.Ingest.PublicURL)
 	}
 	if (c.Objects.S3.AccessKey == "") != (c.Objects.S3.SecretKey == "") {
 		c.bad("objects.s3", "", "needs both access_key and secret_key, or neither")
@@ -232,12 +247,12 @@ func (c *checker) sources() {
 func (c *checker) source(at string, s *Source) {
 	needs := func(have bool, key, hint string) {
 		if !have {
-			c.bad(at, hint, "a %s source needs %s", s.Kind, key)
+			c.bad(at, hint, "a source of kind %s needs %s", s.Kind, key)
 		}
 	}
 	useless := func(have bool, key string) {
 		if have {
-			c.bad(at+"."+key, "remove it", "a %s source has no %s", s.Kind, key)
+			c.bad(at+"."+key, "remove it", "a source of kind %s has no %s", s.Kind, key)
 		}
 	}
 	switch s.Kind {
@@ -245,13 +260,39 @@ func (c *checker) source(at string, s *Source) {
 		needs(len(s.WriteKeys) > 0, "write_keys", "")
 		useless(s.Scheme != "", "scheme")
 		useless(len(s.Secrets) > 0, "secrets")
+		useless(len(s.Tokens) > 0, "tokens")
+	case ingest.KindEvents:
+		needs(len(s.Tokens) > 0, "tokens", "write tokens: [env:NAME], with a secret that its senders know")
+		useless(len(s.WriteKeys) > 0, "write_keys")
+		useless(s.Scheme != "", "scheme")
+		useless(len(s.Lanes) > 0, "lanes")
 	case ingest.KindWebhook:
-		needs(s.Scheme != "", "a scheme", "to accept unsigned posts write scheme: none")
+		needs(s.Scheme != "", "a scheme", "write scheme: github, or that of another provider; to accept unsigned posts write scheme: none")
 		if s.Scheme != "" && s.Scheme != "none" {
 			needs(len(s.Secrets) > 0, "secrets for scheme "+s.Scheme, "write secrets: [env:NAME], with what the sender gave you")
 		}
 		useless(len(s.WriteKeys) > 0, "write_keys")
 		useless(len(s.Lanes) > 0, "lanes")
+		useless(len(s.Tokens) > 0, "tokens")
+		c.scheme(at, s)
+	}
+}
+
+// scheme checks how a webhook is verified.
+func (c *checker) scheme(at string, s *Source) {
+	if s.Scheme == "" {
+		return
+	}
+	_, name, _ := strings.Cut(at, ".")
+	for _, f := range webhook.Check(&ingest.Source{Name: name, Kind: s.Kind, Scheme: s.Scheme, Verify: s.Verify, PublicURL: s.PublicURL}) {
+		path, hint := at+"."+f.Field, ""
+		if fieldOf(reflect.ValueOf(&s.Verify).Elem(), f.Field).IsValid() {
+			path = at + ".verify." + f.Field
+		}
+		if f.Field == "scheme" {
+			hint = didYouMean(s.Scheme, webhook.Names())
+		}
+		c.bad(path, hint, "%v", f.Err)
 	}
 }
 
@@ -269,7 +310,10 @@ func (l *Loaded) SourceList(dir string) ([]ingest.Source, error) {
 		s := l.Sources[name]
 		src := ingest.Source{
 			Tenant: s.Tenant, Name: name, Kind: s.Kind, WriteKeys: s.WriteKeys, Scheme: s.Scheme,
-			Origins: s.Origins, MaxLanes: s.MaxLanes,
+			Verify: s.Verify, PublicURL: s.PublicURL, Origins: s.Origins, IP: s.IP, MaxLanes: s.MaxLanes,
+		}
+		if s.VerifyToken != "" {
+			src.VerifyToken = c.secrets("sources."+name+".verify_token", dir, []SecretRef{s.VerifyToken})[0]
 		}
 		if src.Tenant == "" {
 			src.Tenant = ingest.DefaultTenant
@@ -293,7 +337,11 @@ func (c *checker) secrets(path, dir string, refs []SecretRef) []ingest.Secret {
 	for i, ref := range refs {
 		secret, err := ref.Resolve(dir)
 		if err != nil {
-			c.bad(fmt.Sprintf("%s[%d]", path, i), "", "%v", err)
+			at := fmt.Sprintf("%s[%d]", path, i)
+			if strings.HasSuffix(path, "_token") {
+				at = path
+			}
+			c.bad(at, "", "%v", err)
 		}
 		out = append(out, secret)
 	}

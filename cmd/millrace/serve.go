@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -17,19 +20,19 @@ func newServe(g *global) *cobra.Command {
 	var logs logFlags
 	c := &cobra.Command{
 		Use: "serve", Short: "Run a server from a configuration file: all roles, or some", Args: exactArgs(0),
+		Long: `Run a server from a configuration file: all roles, or some.
+
+SIGTERM drains and ends it. SIGHUP makes it read configuration, secrets, certificates and DAG files again: a file with faults changes
+nothing, and what takes a restart is named in the log.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			l, err := g.load(configs.Default())
-			if err != nil {
-				return err
+			load := func() (*configs.Loaded, error) {
+				l, err := g.load(configs.Default())
+				if err == nil && c.Flags().Changed("roles") {
+					l.Roles, l.Origin["roles"] = roles, "flag --roles"
+				}
+				return l, err
 			}
-			if c.Flags().Changed("roles") {
-				l.Roles, l.Origin["roles"] = roles, "flag --roles"
-			}
-			log, err := logs.logger(g.err)
-			if err != nil {
-				return err
-			}
-			return app.Run(c.Context(), l, app.Options{Logger: log, Notices: g.err, Runner: runnerArgv(), Environ: os.Environ()})
+			return g.serve(c, load, &logs, app.Options{})
 		},
 	}
 	c.Flags().StringSliceVar(&roles, "roles", nil, "ingest, batch, schedule (default all)")
@@ -38,41 +41,110 @@ func newServe(g *global) *cobra.Command {
 }
 
 func newDev(g *global) *cobra.Command {
-	var dags, listen, console string
+	var flags devFlags
 	var logs logFlags
 	c := &cobra.Command{
 		Use: "dev", Short: "Run everything in one process below ./.millrace, with a demo DAG", Args: exactArgs(0),
 		Long: `Run everything in one process below ./.millrace: log, objects, bus, store, executor.
 
 There is a clickstream source "web" with the write key "dev", an unsigned webhook source "demo", a signed one "stripe" with the
-secret whsec_dev, and, without --dags, a demo DAG that runs on every batch.`,
+secret whsec_dev, and, without --dags, a demo DAG that runs on every batch.
+
+With --tls both listeners speak TLS, which some SDKs insist on, with a certificate that is made in the data directory for the names and
+addresses of this machine. Clients must be told to trust it.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			l, err := g.load(configs.Dev())
-			if err != nil {
-				return err
-			}
-			for flag, to := range map[string]*string{"listen": &l.Ingest.Listen, "console": &l.Console.Listen} {
-				if v, _ := c.Flags().GetString(flag); c.Flags().Changed(flag) {
-					*to, l.Origin[flag] = v, "flag --"+flag
+			load := func() (*configs.Loaded, error) {
+				l, err := g.load(configs.Dev())
+				if err != nil {
+					return nil, err
 				}
+				return l, flags.apply(l)
 			}
-			opts := app.Options{Notices: g.err, Runner: runnerArgv(), Environ: os.Environ(), Dev: true}
-			if dags != "" {
-				l.DAGs, opts.Demo = dags, false
-			} else {
-				l.DAGs, opts.Demo = "", true
-			}
-			if opts.Logger, err = logs.logger(g.err); err != nil {
-				return err
-			}
-			return app.Run(c.Context(), l, opts)
+			return g.serve(c, load, &logs, app.Options{Dev: true, Demo: flags.dags == ""})
 		},
 	}
-	c.Flags().StringVar(&dags, "dags", "", "a directory of DAG files instead of the demo DAG")
-	c.Flags().StringVar(&listen, "listen", "", "address for events (default 127.0.0.1:8080)")
-	c.Flags().StringVar(&console, "console", "", "address of page and API (default 127.0.0.1:8081)")
+	c.Flags().StringVar(&flags.dags, "dags", "", "a directory of DAG files instead of the demo DAG")
+	c.Flags().StringVar(&flags.listen, "listen", "", "address for events (default 127.0.0.1:8080)")
+	c.Flags().StringVar(&flags.console, "console", "", "address of page and API (default 127.0.0.1:8081)")
+	c.Flags().BoolVar(&flags.tls, "tls", false, "speak TLS on both, with a certificate made in the data directory")
 	logs.add(c, "warn")
 	return c
+}
+
+// devFlags are what `dev` is told on the command line.
+type devFlags struct {
+	dags, listen, console string
+	tls                   bool
+}
+
+// apply puts the flags over l.
+func (f *devFlags) apply(l *configs.Loaded) error {
+	set := func(path, flag, value string, to *string) {
+		if value != "" {
+			*to, l.Origin[path] = value, "flag --"+flag
+		}
+	}
+	set("ingest.listen", "listen", f.listen, &l.Ingest.Listen)
+	set("console.listen", "console", f.console, &l.Console.Listen)
+	l.DAGs = "" // the demo DAG is built in
+	set("dags", "dags", here(f.dags), &l.DAGs)
+	if !f.tls {
+		return nil
+	}
+	files, err := app.SelfSigned(here(l.Data(".")), l.Ingest.Listen, l.Console.Listen)
+	if err != nil {
+		return err
+	}
+	for path, side := range map[string]*configs.TLS{"ingest.tls.": &l.Ingest.TLS, "console.tls.": &l.Console.TLS} {
+		if !side.On() { // what is configured is meant
+			set(path+"cert", "tls", files.Cert, &side.Cert)
+			set(path+"key", "tls", files.Key, &side.Key)
+		}
+	}
+	return nil
+}
+
+// here is a path that a person wrote on the command line: relative to where the person stands, not to the configuration file.
+func here(path string) string {
+	wd, err := os.Getwd()
+	if err != nil || path == "" {
+		return path
+	}
+	return absolute(wd, path)
+}
+
+// serve runs the process that load describes, and loads again on SIGHUP.
+func (g *global) serve(c *cobra.Command, load func() (*configs.Loaded, error), logs *logFlags, opts app.Options) error {
+	l, err := load()
+	if err != nil {
+		return err
+	}
+	if opts.Logger, err = logs.logger(g.err); err != nil {
+		return err
+	}
+	hup := make(chan os.Signal, 1)
+	terminal := hasTerminal() && !signal.Ignored(syscall.SIGHUP)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	opts.Reload, opts.Load = hup, func() (*configs.Loaded, error) {
+		if terminal && !hasTerminal() {
+			// The signal's other meaning: the terminal is gone, and with it the person who started this.
+			return nil, errors.Join(errors.New("the terminal was closed, the process ends"), syscall.Kill(os.Getpid(), syscall.SIGTERM))
+		}
+		return load()
+	}
+	opts.Notices, opts.Runner, opts.Environ = g.err, runnerArgv(), os.Environ()
+	return app.Run(c.Context(), l, opts)
+}
+
+// hasTerminal reports whether a terminal controls this process.
+func hasTerminal() bool {
+	f, err := os.Open("/dev/tty")
+	if err != nil {
+		return false
+	}
+	_ = f.Close()
+	return true
 }
 
 // logFlags say how the process logs.

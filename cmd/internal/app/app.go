@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,11 +34,18 @@ type Options struct {
 	Environ []string
 	// Dev prints hints for a first-time user; Demo adds the demo DAG.
 	Dev, Demo bool
+	// Reload has a value when the configuration is to be read again, with Load. Both nil: never.
+	Reload <-chan os.Signal
+	Load   func() (*configs.Loaded, error)
 }
 
 // app is a process while it is put together.
 type app struct {
+	// cfg is what the process started with, live what is in force: they differ in what can be reloaded.
 	cfg     *configs.Loaded
+	live    atomic.Pointer[configs.Loaded]
+	reloads reloads
+	certs   map[string]*certificate // of the sections ingest and console
 	opts    Options
 	log     *slog.Logger
 	metrics *prometheus.Registry
@@ -51,7 +59,7 @@ type app struct {
 	worker    *seal.Worker
 	bus       *natsbus.Bus
 	schedule  *scheduling
-	console   string // where it is
+	console   string // where it is, as a URL
 }
 
 // Run puts the roles of cfg together and runs them until ctx ends.
@@ -60,6 +68,7 @@ func Run(ctx context.Context, cfg *configs.Loaded, opts Options) (err error) {
 		return err
 	}
 	a := &app{cfg: cfg, opts: opts, log: opts.Logger, metrics: prometheus.NewRegistry()}
+	a.live.Store(cfg)
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -82,6 +91,18 @@ func (a *app) build(ctx context.Context) error {
 	sources, err := a.cfg.SourceList(a.cfg.Dir())
 	if err != nil {
 		return err
+	}
+	certs, err := readCertificates(a.cfg)
+	if err != nil {
+		return err
+	}
+	a.certs = map[string]*certificate{"ingest": {}, "console": {}}
+	for section, cert := range certs {
+		a.certs[section].current.Store(cert)
+	}
+	a.reloads = newReloads(a.metrics)
+	if a.opts.Reload != nil {
+		a.back("reload", a.followReloads)
 	}
 	if a.cfg.HasRole(configs.RoleIngest) {
 		if err := a.openLog(); err != nil {

@@ -87,4 +87,4 @@ func (a *app) buildBatch(announce batcher.Announcer) error {
 }
 
 // policy is the batch policy of a source, the defaults for one that was removed.
-func (a *app) policy(source string) batcher.Policy { return a.cfg.BatchOf(source).Policy() }
+func (a *app) policy(source string) batcher.Policy { return a.live.Load().BatchOf(source).Policy() }

@@ -18,7 +18,7 @@ import (
 // buildConsole adds page, API, metrics and health, as far as this process has what they show.
 func (a *app) buildConsole(_ context.Context) error {
 	c := a.cfg.Console
-	if err := api.CheckListen(c.Listen, false, c.Insecure); err != nil {
+	if err := api.CheckListen(c.Listen, c.TLS.On(), c.Insecure); err != nil {
 		return fmt.Errorf("%w: %w", configs.ErrInvalid, err)
 	}
 	token, err := api.LoadToken(a.cfg.Data("."))
@@ -31,7 +31,7 @@ func (a *app) buildConsole(_ context.Context) error {
 	}
 	deps := api.Deps{
 		Codec: codec{}, Sources: sources,
-		Config: func() any { return a.cfg.Values() }, CompileDAGs: compilePointers, Ready: a.ready, Metrics: a.metrics,
+		Config: func() any { return a.live.Load().Values() }, CompileDAGs: compilePointers, Ready: a.ready, Metrics: a.metrics,
 	}
 	var logs []ingest.Partition
 	if a.wal != nil {
@@ -48,7 +48,7 @@ func (a *app) buildConsole(_ context.Context) error {
 		deps.Store, deps.Control, deps.Executors = s.store, s.engine, s.executors
 	}
 	srv, err := api.New(deps, api.Options{
-		Token: token, BasePath: c.BasePath, Hosts: c.Hosts, Version: api.Version(BuildVersion()), Logger: a.log, Registerer: a.metrics,
+		Token: token, BasePath: c.BasePath, Hosts: c.Hosts, TLS: c.TLS.On(), Version: api.Version(BuildVersion()), Logger: a.log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return err
@@ -57,10 +57,11 @@ func (a *app) buildConsole(_ context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.console = "http://" + ln.Addr().String()
+	a.console = a.certs["console"].scheme() + "://" + ln.Addr().String()
 	if a.opts.Dev {
 		a.console = srv.LoginURL(a.console)
 	}
+	ln = a.certs["console"].wrap(ln, "h2", "http/1.1")
 	a.back("console", func(ctx context.Context) error { return srv.Run(ctx, ln) })
 	return nil
 }
@@ -121,10 +122,18 @@ func (a *app) greet() {
 	}
 	_, _ = fmt.Fprintf(w, "  data     %s\n", a.cfg.Data("."))
 	if a.gateway != nil {
-		_, _ = fmt.Fprintf(w, "  events   http://%s\n", a.cfg.Ingest.Listen)
+		_, _ = fmt.Fprintf(w, "  events   %s://%s\n", a.certs["ingest"].scheme(), a.cfg.Ingest.Listen)
 	}
 	_, _ = fmt.Fprintf(w, "  console  %s\n", a.console)
-	if a.opts.Dev {
-		_, _ = fmt.Fprintf(w, "  try      curl http://%s/v1/track -u dev: -d '{\"userId\": \"u1\", \"event\": \"Hello\"}'\n", a.cfg.Ingest.Listen)
+	if !a.opts.Dev {
+		return
 	}
+	if !a.cfg.Ingest.TLS.On() {
+		_, _ = fmt.Fprintf(w, "  try      curl http://%s/v1/track -u dev: -d '{\"userId\": \"u1\", \"event\": \"Hello\"}'\n", a.cfg.Ingest.Listen)
+		return
+	}
+	cert := a.cfg.Path(a.cfg.Ingest.TLS.Cert)
+	_, _ = fmt.Fprintf(w, "  trust    %s\n", cert)
+	_, _ = fmt.Fprintf(w, "  try      curl --cacert %s https://%s/v1/track -u dev: -d '{\"userId\": \"u1\", \"event\": \"Hello\"}'\n", cert, a.cfg.Ingest.Listen)
+	_, _ = fmt.Fprintf(w, "           export MILLRACE_SERVER=%s://%s\n", a.certs["console"].scheme(), a.cfg.Console.Listen)
 }

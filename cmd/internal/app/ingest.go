@@ -40,7 +40,8 @@ func (a *app) openLog() error {
 // buildIngest adds the gateway.
 func (a *app) buildIngest(sources []ingest.Source) error {
 	gw, err := gateway.New(a.wal, sources, gateway.Options{
-		Limits: a.limits(), Drain: a.cfg.Shutdown.Timeout,
+		Limits: limits(&a.cfg.Ingest), Front: a.gatewayFront(),
+		DrainDelay: a.cfg.Shutdown.Delay, Drain: a.cfg.Shutdown.Timeout,
 		Log: a.log, Metrics: a.metrics,
 	})
 	if err != nil {
@@ -51,8 +52,19 @@ func (a *app) buildIngest(sources []ingest.Source) error {
 		return err
 	}
 	a.gateway = gw
+	ln = a.certs["ingest"].wrap(ln, "http/1.1")
 	a.front("gateway", func(ctx context.Context) error { return gw.Run(ctx, ln) })
 	return nil
+}
+
+// gatewayFront returns what the configuration says of what lies before the gateway.
+func (a *app) gatewayFront() gateway.Front {
+	in := &a.cfg.Ingest
+	f := gateway.Front{TrustedProxies: in.TrustedProxies, PublicURL: in.PublicURL}
+	if in.Scripts != "" {
+		f.Scripts = a.cfg.Path(in.Scripts)
+	}
+	return f
 }
 
 // orNone returns a rate as the gateway takes it: its zero is a default, so none is negative.
@@ -64,10 +76,13 @@ func orNone(rate configs.Size) int {
 }
 
 // limits returns what the configuration says of the gateway's limits.
-func (a *app) limits() gateway.Limits {
-	in := a.cfg.Ingest
+func limits(in *configs.Ingest) gateway.Limits {
 	return gateway.Limits{
-		MaxEvent: int(in.MaxEvent), MaxRequest: int(in.MaxRequest), MaxInflight: int(in.MaxInflight), OrphanRate: orNone(in.UnknownKeyRate),
+		MaxEvent: int(in.MaxEvent), MaxRequest: int(in.MaxRequest), MaxCompressed: int(in.MaxCompressed), MaxRatio: in.MaxRatio,
+		MaxBulk: int64(in.MaxBulk), MaxHeaderBytes: int(in.MaxHeaderBytes), MaxHeaders: in.MaxHeaders,
+		HeaderTimeout: in.HeaderTimeout, BodyTimeout: in.BodyTimeout, MinBodyRate: int(in.MinBodyRate), IdleTimeout: in.IdleTimeout,
+		MaxConns: in.MaxConns, MaxConnsPerIP: in.MaxConnsPerIP, MaxInflight: int(in.MaxInflight),
+		SourceRate: in.SourceRate, TenantRate: in.TenantRate, OrphanRate: orNone(in.UnknownKeyRate),
 	}
 }
 

@@ -15,13 +15,9 @@ const (
 	pruneEvery = 24 * time.Hour
 )
 
-// prune removes from the store what ended longer than retention ago, until ctx ends; with 0 it keeps everything. A round is many small
+// prune removes from the store what ended longer than keep ago, until ctx ends; while that is 0 it keeps everything. A round is many small
 // transactions, so that the engine never waits long. One that fails or is broken off has done a part, and the next one goes on.
-func prune(ctx context.Context, round func(context.Context, time.Time) (sqlstore.Pruned, error), retention time.Duration, log *slog.Logger) {
-	if retention == 0 {
-		<-ctx.Done()
-		return
-	}
+func prune(ctx context.Context, round func(context.Context, time.Time) (sqlstore.Pruned, error), keep func() time.Duration, log *slog.Logger) {
 	timer := time.NewTimer(pruneFirst)
 	defer timer.Stop()
 	for {
@@ -31,7 +27,10 @@ func prune(ctx context.Context, round func(context.Context, time.Time) (sqlstore
 		case <-timer.C:
 		}
 		timer.Reset(pruneEvery)
-		start := time.Now()
+		start, retention := time.Now(), keep()
+		if retention == 0 {
+			continue
+		}
 		removed, err := round(ctx, start.Add(-retention))
 		switch {
 		case ctx.Err() != nil:

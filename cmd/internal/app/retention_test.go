@@ -32,7 +32,7 @@ func TestPrune(t *testing.T) {
 					return sqlstore.Pruned{Runs: 1}, errors.New("disk away")
 				}
 				return sqlstore.Pruned{Runs: 7, Batches: 9}, nil
-			}, 48*time.Hour, slog.New(slog.NewTextHandler(&out, nil)))
+			}, func() time.Duration { return 48 * time.Hour }, slog.New(slog.NewTextHandler(&out, nil)))
 		}()
 		time.Sleep(50 * time.Hour)
 		cancel()
@@ -57,6 +57,6 @@ func TestPruneNever(t *testing.T) {
 		prune(ctx, func(context.Context, time.Time) (sqlstore.Pruned, error) {
 			t.Error("pruned")
 			return sqlstore.Pruned{}, nil
-		}, 0, slog.New(slog.DiscardHandler))
+		}, func() time.Duration { return 0 }, slog.New(slog.DiscardHandler))
 	})
 }

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"millrace/batcher"
 	"millrace/configs"
@@ -54,7 +55,7 @@ func (a *app) buildSchedule(ctx context.Context) error {
 	})
 	a.back("dags", a.followDAGs)
 	a.back("retention", func(ctx context.Context) error {
-		prune(ctx, store.Prune, a.cfg.Store.Retention, a.log)
+		prune(ctx, store.Prune, func() time.Duration { return a.live.Load().Store.Retention }, a.log)
 		return nil
 	})
 	return nil
@@ -75,15 +76,32 @@ func (a *app) awaitLedger(ctx context.Context) bool {
 	}
 }
 
-// followDAGs keeps the engine's DAGs as the files are.
+// followDAGs keeps the engine's DAGs as the files are. A reload looks at all of them anew, perhaps in another directory.
 func (a *app) followDAGs(ctx context.Context) error {
+	for ctx.Err() == nil {
+		round, end := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- a.watchDAGs(round) }() // ends with the round, and is waited for below
+		select {
+		case <-a.reloads.dags:
+		case <-ctx.Done():
+		}
+		end()
+		if err := <-ended; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) watchDAGs(ctx context.Context) error {
 	dir := spec.DirOptions{Logger: a.log}
 	if a.opts.Demo {
 		dir.Builtin = map[string][]byte{"demo.yaml": configs.DemoDAG}
 	}
-	path := ""
-	if a.cfg.DAGs != "" {
-		path = a.cfg.Path(a.cfg.DAGs)
+	cfg, path := a.live.Load(), ""
+	if cfg.DAGs != "" {
+		path = cfg.Path(cfg.DAGs)
 	}
 	return spec.NewDir(path, dir).Run(ctx, a.schedule.engine.SetDAGs)
 }
