@@ -77,6 +77,12 @@ func batchers(t *testing.T, server *batchertest.Versity, n int, log testLog) {
 			},
 		}
 	}
+	reader := d.task(0)
+	store, err := reader.store(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.store = store
 	w := newWriter(log, *seed)
 	writing, enough := context.WithCancel(t.Context())
 	var writers sync.WaitGroup
@@ -86,20 +92,15 @@ func batchers(t *testing.T, server *batchertest.Versity, n int, log testLog) {
 	if log.reopen != nil {
 		writers.Go(func() { // ends when half of the orders are done, or with the test
 			half := len(d.left) * *times / 2
-			if d.until(2*time.Minute, func() bool { return d.failed || d.ending || total(d.did) >= half }) {
-				log.reopen()
+			for !d.until(time.Minute, func() bool { return d.failed || d.ending || total(d.did) >= half }) {
 			}
+			log.reopen()
 		})
 	}
-	d.run(2 * time.Minute)
+	d.run(time.Minute)
 	worked := time.Since(began)
 	enough()
 	writers.Wait()
-	reader := d.task(0)
-	store, err := reader.store(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	if !t.Failed() {
 		drain(t, chain.New(store, chain.Options{}), log.part)
 	}
@@ -111,17 +112,11 @@ func batchers(t *testing.T, server *batchertest.Versity, n int, log testLog) {
 	t.Logf("seed %d: %v with deeds, %v in all", *seed, worked.Round(100*time.Millisecond), time.Since(began).Round(100*time.Millisecond))
 }
 
-func total(did map[order]int) (sum int) {
-	for _, n := range did {
-		sum += n
-	}
-	return sum
-}
-
 // drain waits until the live chain covers the whole log, and an entry without cuts says that all objects exist.
 func drain(t *testing.T, chains *chain.Reader, part ingest.Partition) {
 	t.Helper()
-	limit := time.NewTimer(time.Minute)
+	const patience = 3 * time.Minute
+	limit := time.NewTimer(patience)
 	defer limit.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -140,7 +135,7 @@ func drain(t *testing.T, chains *chain.Reader, part ingest.Partition) {
 		select {
 		case <-tick.C:
 		case <-limit.C:
-			t.Fatal(fmt.Errorf("the chain is not closed at %d a minute after the last record: tail %d, low %d, done %d, %v", end, tail.Seq, tail.Low, tail.Done, err))
+			t.Fatal(fmt.Errorf("the chain is not closed at %d, %v after the last record: tail %d, low %d, done %d, %v", end, patience, tail.Seq, tail.Low, tail.Done, err))
 		}
 	}
 }

@@ -4,6 +4,7 @@ package chaintest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/batcher"
 	"millrace/batcher/seal"
 )
 
@@ -39,6 +41,8 @@ type order struct {
 type driver struct {
 	t    *testing.T
 	task func(slot int) batcherTask
+	// store is the test's own client.
+	store batcher.ObjectStore
 
 	mu      sync.Mutex // guards all below
 	rng     *rand.Rand
@@ -239,7 +243,7 @@ func (d *driver) halt(l *life, o order) {
 	from := d.entries
 	d.mu.Unlock()
 	d.over.Go(func() { // ends by its time limit; stop waits for it
-		ok := d.until(10*time.Second, func() bool { return d.entries >= from+overtaken || d.ending || d.failed })
+		ok := d.until(30*time.Second, func() bool { return d.entries >= from+overtaken || d.ending || d.failed })
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.halted--
@@ -271,27 +275,55 @@ func stopped(pid int) error {
 	return errors.New("the process does not stop")
 }
 
-func (d *driver) announce(batch string) {
+// announce is the news of a batch, whose object must exist.
+func (d *driver) announce(batch, key string) {
+	_, err := d.store.Stat(context.Background(), key)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.announced[batch] = true
+	if errors.Is(err, batcher.ErrNotFound) {
+		d.fault("batch %s is announced, and its object %q does not exist", batch, key)
+	}
 }
 
-// run does all orders, or fails the test.
-func (d *driver) run(limit time.Duration) {
+// run does all orders, or fails the test when it has waited for the next one for patience.
+func (d *driver) run(patience time.Duration) {
 	d.t.Helper()
 	for slot := range d.n {
 		d.start(slot)
 	}
-	if !d.until(limit, func() bool { return d.failed || d.doneAll() }) {
+	over, did := false, -1
+	for !over {
+		if d.until(patience, func() bool {
+			over = d.failed || d.doneAll()
+			return over || total(d.did) > did
+		}) {
+			did = d.total()
+			continue
+		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		for o, n := range d.left {
 			if n > 0 {
-				d.fault("within %v no batcher was %s %q for %d more times; the step was reached %d times", limit, o.deed, o.step, n, d.reached[o.step])
+				d.fault("%v went by; no batcher was %s %q for %d more times; the step was reached %d times", patience, o.deed, o.step, n, d.reached[o.step])
 			}
 		}
+		return
 	}
+}
+
+func (d *driver) total() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return total(d.did)
+}
+
+// total counts deeds.
+func total(did map[order]int) (sum int) {
+	for _, n := range did {
+		sum += n
+	}
+	return sum
 }
 
 // doneAll reports whether nothing is left to be done or under way. Called with mu held.
@@ -319,10 +351,11 @@ func (d *driver) stop() {
 	}
 	d.wake()
 	d.mu.Unlock()
-	if !d.until(20*time.Second, func() bool { return len(d.lives) == 0 }) {
+	const limit = time.Minute
+	if !d.until(limit, func() bool { return len(d.lives) == 0 }) {
 		d.mu.Lock()
 		for id, l := range d.lives {
-			d.fault("batcher %d did not end within 20 s of SIGTERM\n%s", id, l.stderr.String())
+			d.fault("batcher %d did not end within %v of SIGTERM\n%s", id, limit, l.stderr.String())
 			l.killed = true
 			_ = l.cmd.Process.Kill()
 		}

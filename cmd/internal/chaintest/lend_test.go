@@ -26,9 +26,9 @@ type Ask struct {
 	Offset int64
 	Max    int
 	Hint   ingest.ChainHint
-	// Step is of op "step", Batch the id of op "announce".
-	Step  seal.Step
-	Batch string
+	// Step is of op "step", Batch and Key are of op "announce".
+	Step       seal.Step
+	Batch, Key string
 }
 
 // Answer is what the test says.
@@ -76,7 +76,7 @@ func (l *Lender) Do(ask Ask, a *Answer) (err error) {
 	case "step":
 		l.driver.step(ask.Life, ask.Step)
 	case "announce":
-		l.driver.announce(ask.Batch)
+		l.driver.announce(ask.Batch, ask.Key)
 	default:
 		err = fmt.Errorf("op %q is not known", ask.Op)
 	}
@@ -207,5 +207,5 @@ func (b *borrowed) step(s seal.Step) {
 
 // Announce implements [batcher.Announcer].
 func (b *borrowed) Announce(ctx context.Context, batch batcher.Batch) {
-	_, _ = b.do(ctx, Ask{Op: "announce", Batch: batch.ID}) // news may get lost
+	_, _ = b.do(ctx, Ask{Op: "announce", Batch: batch.ID, Key: batch.Key}) // news may get lost
 }
