@@ -83,8 +83,7 @@ func forwarded(h http.Header, name string, n int) string {
 	if n <= 0 {
 		return ""
 	}
-	list := strings.Split(strings.Join(h.Values(name), ","), ",")
-	return strings.TrimSpace(list[max(0, len(list)-n)])
+	return stepsBack(h.Values(name), n)
 }
 
 // reply answers a delivery or a handshake. The body may repeat what the sender said, so nobody may take it for a page.

@@ -131,6 +131,9 @@ func (r *request) value(p place) string {
 	case "path":
 		return r.Rest
 	case "query":
+		if !strings.Contains(r.RawQuery, p.name) && !strings.Contains(r.RawQuery, "%") {
+			return ""
+		}
 		if r.query == nil {
 			r.query, _ = url.ParseQuery(r.RawQuery)
 		}

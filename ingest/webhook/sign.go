@@ -58,7 +58,7 @@ func (v *Verifier) Sign(d *Delivery) (http.Header, error) {
 	}
 	url := ""
 	if v.payload.uses("url", "url_decoded") {
-		url = v.urls(&signed)[0]
+		url = v.url(&signed)
 	}
 	sig, err := v.keys[0].sign(r, url)
 	if err != nil {

@@ -157,24 +157,26 @@ func (r *request) writeForm(w io.Writer) {
 var decodeURL = strings.NewReplacer("%3A", ":", "%2F", "/", "%3F", "?", "%40", "@", "%21", "!", "%24", "$", "%27", "'", "%28", "(",
 	"%29", ")", "%2A", "*", "%2C", ",", "%3B", ";")
 
-// urls returns the forms in which a sender may have signed the delivery's URL: as it is, without its port, and with the port that the scheme
-// has by default. Twilio signs either of the last two, whichever its service made of it.
-func (v *Verifier) urls(d *Delivery) []string {
-	whole := d.URL
-	if v.publicURL != "" {
-		whole = v.publicURL
-		if d.RawQuery != "" {
-			whole += "?" + d.RawQuery
-		}
+// url returns the URL that the sender called.
+func (v *Verifier) url(d *Delivery) string {
+	switch {
+	case v.publicURL == "":
+		return d.URL
+	case d.RawQuery == "":
+		return v.publicURL
 	}
+	return v.publicURL + "?" + d.RawQuery
+}
+
+// otherPorts returns url without its port, and with the one that its scheme has by default: which of the two Twilio signs depends on which of
+// its services calls.
+func otherPorts(whole string) []string {
 	u, err := url.Parse(whole)
 	if err != nil || u.Host == "" {
-		return []string{whole}
+		return nil
 	}
 	port := map[string]string{"https": ":443", "http": ":80"}[u.Scheme]
 	bare := strings.TrimSuffix(u.Host, ":"+u.Port())
 	before, after, _ := strings.Cut(whole, u.Host)
-	out := []string{whole, before + bare + after, before + bare + port + after}
-	slices.Sort(out[1:])
-	return slices.Compact(out)
+	return []string{before + bare + after, before + bare + port + after}
 }

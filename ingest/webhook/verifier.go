@@ -160,18 +160,20 @@ func (r *request) verify() error {
 
 // match tries every key on every form of the URL. That it ends with the first that matches tells only which one that was.
 func (r *request) match(signatures [][]byte) bool {
-	urls := []string{""}
-	if r.v.payload.uses("url", "url_decoded") {
-		urls = r.v.urls(r.Delivery)
+	url := ""
+	signsURL := r.v.payload.uses("url", "url_decoded")
+	if signsURL {
+		url = r.v.url(r.Delivery)
 	}
-	for i := range r.v.keys {
-		for _, url := range urls {
+	tried := func(url string) bool {
+		for i := range r.v.keys {
 			if r.v.keys[i].matches(r, signatures, url) {
 				return true
 			}
 		}
+		return false
 	}
-	return false
+	return tried(url) || signsURL && slices.ContainsFunc(otherPorts(url), tried)
 }
 
 // signatures returns what can be decoded of the signatures in the request.
@@ -301,7 +303,7 @@ func (v *Verifier) mismatch(d *Delivery) string {
 		text += fmt.Sprintf("; the body that came has %d bytes", len(d.Body))
 	}
 	if v.payload.uses("url", "url_decoded") {
-		text += fmt.Sprintf("; the sender must have called %q, else set public_url of the source to what it calls", v.urls(d)[0])
+		text += fmt.Sprintf("; the sender must have called %q, else set public_url of the source to what it calls", v.url(d))
 	}
 	return text
 }
