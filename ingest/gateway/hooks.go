@@ -56,22 +56,26 @@ func (x *exchange) delivery(src *source) *webhook.Delivery {
 		Rest: strings.Trim(strings.TrimPrefix(x.r.URL.Path, "/hooks/"+src.Name), "/"),
 	}
 	if src.hook.SignsURL() {
-		d.URL = requestedURL(x.r, x.s.opts.TrustedProxies)
+		d.URL = requestedURL(x.r, &x.s.opts.Front)
 	}
 	return d
 }
 
-// requestedURL is the URL that the client asked for. What proxies say of it is believed as far back as they are ours: each appends to the list
-// what it saw, so the entry that the outermost of ours wrote is the one that the client can not have invented.
-func requestedURL(r *http.Request, proxies int) string {
+// requestedURL is the URL that the client asked for: below the one that the listener is known by, if that is configured. What proxies say of
+// it is believed as far back as they are ours: each appends to the list what it saw, so the entry that the outermost of ours wrote is the one
+// that the client can not have invented.
+func requestedURL(r *http.Request, front *Front) string {
+	if front.PublicURL != "" {
+		return strings.TrimSuffix(front.PublicURL, "/") + r.URL.RequestURI()
+	}
 	scheme, host := "http", r.Host
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	if said := forwarded(r.Header, "X-Forwarded-Proto", proxies); said == "http" || said == "https" {
+	if said := forwarded(r.Header, "X-Forwarded-Proto", front.TrustedProxies); said == "http" || said == "https" {
 		scheme = said
 	}
-	if said := forwarded(r.Header, "X-Forwarded-Host", proxies); said != "" {
+	if said := forwarded(r.Header, "X-Forwarded-Host", front.TrustedProxies); said != "" {
 		host = said
 	}
 	return scheme + "://" + host + r.URL.RequestURI()

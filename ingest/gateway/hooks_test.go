@@ -228,17 +228,19 @@ func TestHookURL(t *testing.T) {
 	const public = "https://hooks.example.com/hooks/hook?a=%20b"
 	for _, tt := range []struct {
 		name, publicURL, signed string
-		proxies, code           int
+		front                   Front
+		code                    int
 		headers                 []string
 	}{
 		{name: "called directly", signed: "http://example.com/hooks/hook?a=%20b", code: 200},
 		{name: "behind a proxy that is not known", signed: public, code: 401, headers: []string{"X-Forwarded-Proto", "https", "X-Forwarded-Host", "hooks.example.com"}},
-		{name: "behind one", signed: public, proxies: 1, code: 200, headers: []string{"X-Forwarded-Proto", "https", "X-Forwarded-Host", "hooks.example.com"}},
-		{name: "behind one that appends", signed: public, proxies: 1, code: 200,
+		{name: "behind one", signed: public, front: Front{TrustedProxies: 1}, code: 200, headers: []string{"X-Forwarded-Proto", "https", "X-Forwarded-Host", "hooks.example.com"}},
+		{name: "behind one that appends", signed: public, front: Front{TrustedProxies: 1}, code: 200,
 			headers: []string{"X-Forwarded-Proto", "http, https", "X-Forwarded-Host", "evil.example.com, hooks.example.com"}},
-		{name: "behind two, of which the second says nothing", signed: public, proxies: 2, code: 200,
+		{name: "behind two, of which the second says nothing", signed: public, front: Front{TrustedProxies: 2}, code: 200,
 			headers: []string{"X-Forwarded-Proto", "https", "X-Forwarded-Host", "hooks.example.com"}},
-		{name: "no such scheme", signed: public, proxies: 1, code: 401, headers: []string{"X-Forwarded-Proto", "ftp", "X-Forwarded-Host", "hooks.example.com"}},
+		{name: "no such scheme", signed: public, front: Front{TrustedProxies: 1}, code: 401, headers: []string{"X-Forwarded-Proto", "ftp", "X-Forwarded-Host", "hooks.example.com"}},
+		{name: "below the listener's public URL", signed: public, front: Front{PublicURL: "https://hooks.example.com/"}, code: 200},
 		{name: "with a public URL", signed: public, publicURL: "https://hooks.example.com/hooks/hook", code: 200},
 		{name: "at another public URL", signed: public, publicURL: "https://hooks.example.com/other", code: 401},
 	} {
@@ -247,9 +249,7 @@ func TestHookURL(t *testing.T) {
 			src := ingest.Source{Scheme: "twilio", Secrets: []ingest.Secret{"12345"}}
 			headers := sign(t, src, webhook.Delivery{Method: "POST", Body: []byte("To=%2B1"), URL: tt.signed})
 			src.PublicURL = tt.publicURL
-			o := Options{}
-			o.TrustedProxies = tt.proxies
-			w := send(hookServer(t, &fakeLog{}, src, o), "POST", "/hooks/hook?a=%20b", "To=%2B1", append(headers, tt.headers...)...)
+			w := send(hookServer(t, &fakeLog{}, src, Options{Front: tt.front}), "POST", "/hooks/hook?a=%20b", "To=%2B1", append(headers, tt.headers...)...)
 			if w.Code != tt.code {
 				t.Errorf("got %d %s, want %d", w.Code, w.Body, tt.code)
 			}

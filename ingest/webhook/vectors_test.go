@@ -24,8 +24,7 @@ type vector struct {
 	headers            []string // names and values
 	body               string
 	at                 time.Time // when it was signed; zero if the scheme has no time
-	// signedBy is a key that signs, where secret only verifies; unsignable says that there is none.
-	signedBy   ingest.Secret
+	// unsignable says that Sign can not make these headers: it has no private key, signs with one key, or in another place.
 	unsignable bool
 }
 
