@@ -312,3 +312,41 @@ func TestReadyAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestDrainDelay: first the server says that it is not ready, on new connections too, and ends each connection with its next answer; it still
+// takes what comes. After the delay it accepts no more.
+func TestDrainDelay(t *testing.T) {
+	t.Parallel()
+	log := &fakeLog{}
+	s := newServer(t, log, Options{DrainDelay: time.Second})
+	addr, stop := start(t, s)
+	kept := dial(t, addr, fmt.Sprintf(head, len(event), event))
+	in := bufio.NewReader(kept)
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil || resp.StatusCode != http.StatusOK || resp.Close {
+		t.Fatalf("got %v, %v, want 200 and to go on", resp, err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	begun, result := time.Now(), make(chan error, 1)
+	go func() { result <- stop() }() // ends when Run does
+	for s.Ready() == nil {
+	}
+	if _, err := in.ReadByte(); err != io.EOF { // it was idle
+		t.Errorf("got %v, want the idle connection to be closed", err)
+	}
+	probe := dial(t, addr, "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+	if resp, err := http.ReadResponse(bufio.NewReader(probe), nil); err != nil || resp.StatusCode != http.StatusServiceUnavailable || !resp.Close {
+		t.Errorf("got %v, %v, want 503 and Connection: close", resp, err)
+	}
+	late := dial(t, addr, fmt.Sprintf(head, len(event), event))
+	if resp, err := http.ReadResponse(bufio.NewReader(late), nil); err != nil || resp.StatusCode != http.StatusOK || !resp.Close {
+		t.Errorf("got %v, %v, want 200 and Connection: close", resp, err)
+	}
+	if err := <-result; err != nil || time.Since(begun) < time.Second || len(log.stored()) != 2 {
+		t.Errorf("got %v after %v and %d records, want nil after the delay and 2", err, time.Since(begun), len(log.stored()))
+	}
+	if c, err := net.Dial("tcp", addr); err == nil {
+		c.Close()
+		t.Error("it still accepts")
+	}
+}
