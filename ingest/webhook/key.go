@@ -27,7 +27,7 @@ import (
 // hashes are the algorithms that make a MAC, by name.
 var hashes = map[string]func() hash.Hash{"hmac-sha1": sha1.New, "hmac-sha256": sha256.New, "hmac-sha512": sha512.New}
 
-// Algorithms lists what [ingest.Scheme].Algorithm may be.
+// algorithms are what [ingest.Scheme].Algorithm may be.
 var algorithms = []string{"hmac-sha1", "hmac-sha256", "hmac-sha512", "sha256", "ed25519", "ecdsa-p256", "token", "none"}
 
 // privateKey begins Ed25519 keys that can sign, and not only verify. Source: the Standard Webhooks specification.
@@ -55,8 +55,11 @@ type mac struct {
 
 // newKey derives the key of a secret. Errors do not show the secret.
 func newKey(s *ingest.Scheme, secret ingest.Secret) (key, error) {
-	text := secret.Reveal()
-	raw, err := decodeText(s.Key, strings.TrimPrefix(strings.TrimPrefix(text, privateKey), s.KeyPrefix))
+	text, signs := secret.Reveal(), false
+	if s.Algorithm == "ed25519" {
+		text, signs = strings.CutPrefix(text, privateKey)
+	}
+	raw, err := decodeText(s.Key, strings.TrimPrefix(text, s.KeyPrefix))
 	if err != nil || len(raw) == 0 {
 		return key{}, fmt.Errorf("secret is empty or not %s", s.Key)
 	}
@@ -68,7 +71,7 @@ func newKey(s *ingest.Scheme, secret ingest.Secret) (key, error) {
 			return key{}, fmt.Errorf("secret has %d bytes, an Ed25519 key has %d", len(raw), ed25519.PublicKeySize)
 		}
 		k.public = raw
-		if strings.HasPrefix(text, privateKey) {
+		if signs {
 			k.private = ed25519.NewKeyFromSeed(raw)
 			k.public = k.private.Public().(ed25519.PublicKey)
 		}

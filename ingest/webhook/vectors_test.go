@@ -174,6 +174,7 @@ func genericVectors() []vector {
 		{name: "basic, UTF-8", scheme: "basic", from: "RFC 7617, section 2.1", secret: "test:123£", headers: []string{"Authorization", "Basic dGVzdDoxMjPCow=="}},
 		// What is sent as it is needs no vector.
 		{name: "token, bearer", scheme: "token", secret: "s3cret", headers: []string{"Authorization", "Bearer s3cret"}},
+		{name: "token that looks like a private key", scheme: "token", secret: "whsk_s3cret", headers: []string{"Authorization", "Bearer whsk_s3cret"}},
 		{name: "token, header", scheme: "token", secret: "s3cret", verify: ingest.Scheme{Signature: ingest.Places{"X-Token"}}, headers: []string{"X-Token", "s3cret"}},
 		{name: "gitlab, secret token", scheme: "gitlab", secret: "s3cret", headers: []string{"X-Gitlab-Token", "s3cret"}},
 	}
