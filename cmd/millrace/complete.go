@@ -25,7 +25,7 @@ type completer func(ctx context.Context, typed string) []string
 // complete joins commands and flags with what is proposed for them. A server that does not answer proposes nothing.
 func (g *global) complete(root *cobra.Command) {
 	words := func(list ...string) completer { return func(context.Context, string) []string { return list } }
-	args := map[string]completer{"DAG": g.dagNames, "RUN": g.runIDs, "BATCH": g.batchIDs, "SOURCE": g.sourceNames}
+	args := map[string]completer{"DAG": g.dagNames, "RUN": g.runIDs, "BATCH": g.batchIDs, "SOURCE": g.sourceNames, "CHECK": words(checkNames()...)}
 	flags := map[string]completer{
 		"output": words(outputs...), "roles": words(configs.RoleIngest, configs.RoleBatch, configs.RoleSchedule), "dag": g.dagNames,
 		"batch": g.batchIDs, "source": g.sourceNames, "log-level": words("debug", "info", "warn", "error"), "log-format": words("text", "json"),

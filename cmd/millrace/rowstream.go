@@ -10,9 +10,10 @@ import (
 // rowStream prints rows as they come, in the format asked for: a table whose columns are as wide as the first row needs, JSON objects line by
 // line, one JSON array that is closed at the end, or YAML documents.
 type rowStream[T any] struct {
-	g      *global
-	name   func(T) string
-	cols   []column[T]
+	g    *global
+	name func(T) string
+	cols []column[T]
+	// widths are those of all columns but the last; nil: as the first row needs.
 	widths []int
 	rows   int
 }
@@ -58,14 +59,13 @@ func (s *rowStream[T]) line(v T) error {
 		cells[i], heads[i] = c.cell(v), c.head
 	}
 	if s.widths == nil {
-		s.widths = make([]int, len(s.cols))
 		for i := range s.cols {
-			s.widths[i] = max(len(cells[i]), len(heads[i]))
+			s.widths = append(s.widths, max(len(cells[i]), len(heads[i])))
 		}
-		if !s.g.noHead {
-			if err := s.pad(heads); err != nil {
-				return err
-			}
+	}
+	if s.rows == 1 && !s.g.noHead {
+		if err := s.pad(heads); err != nil {
+			return err
 		}
 	}
 	return s.pad(cells)

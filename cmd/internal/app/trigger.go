@@ -5,23 +5,18 @@ import (
 	"fmt"
 
 	"millrace/batcher"
+	"millrace/configs"
 	"millrace/trigger/natsbus"
 	"millrace/trigger/publish"
 )
 
 // buildBus opens the bus that batch and schedule share.
 func (a *app) buildBus(ctx context.Context) error {
-	opts := natsbus.Options{Dir: a.cfg.Data("bus"), Log: a.log}
-	if a.cfg.Bus.Kind == "nats" {
-		url, err := a.cfg.Bus.NATS.URL.Resolve(a.cfg.Dir())
-		if err != nil {
-			return fmt.Errorf("bus.nats.url: %w", err)
-		}
-		opts.Dir, opts.URL = "", url.Reveal()
-		if a.cfg.Bus.NATS.Creds != "" {
-			opts.Creds = a.cfg.Path(a.cfg.Bus.NATS.Creds)
-		}
+	opts, err := busOptions(a.cfg)
+	if err != nil {
+		return err
 	}
+	opts.Log = a.log
 	bus, err := natsbus.Open(ctx, opts)
 	if err != nil {
 		return fmt.Errorf("open bus: %w", err)
@@ -29,6 +24,22 @@ func (a *app) buildBus(ctx context.Context) error {
 	a.bus = bus
 	a.onClose(bus.Close)
 	return nil
+}
+
+// busOptions says which bus the configuration means.
+func busOptions(cfg *configs.Loaded) (natsbus.Options, error) {
+	if cfg.Bus.Kind != "nats" {
+		return natsbus.Options{Dir: cfg.Data("bus")}, nil
+	}
+	url, err := cfg.Bus.NATS.URL.Resolve(cfg.Dir())
+	if err != nil {
+		return natsbus.Options{}, fmt.Errorf("bus.nats.url: %w", err)
+	}
+	opts := natsbus.Options{URL: url.Reveal()}
+	if cfg.Bus.NATS.Creds != "" {
+		opts.Creds = cfg.Path(cfg.Bus.NATS.Creds)
+	}
+	return opts, nil
 }
 
 // buildPublisher adds what announces batches.
