@@ -91,6 +91,8 @@ func TestCutOff(t *testing.T) {
 		"leaves at the body":        {fmt.Sprintf(head, len(event), ""), true, ""},
 		"leaves in a chunk":         {"POST /v1/track HTTP/1.1\r\nHost: x\r\nX-Write-Key: dev\r\nTransfer-Encoding: chunked\r\n\r\n3e\r\n" + event + "\r\n", true, ""},
 		"leaves compressed":         {strings.Replace(fmt.Sprintf(head, len(zipped), zipped[:len(zipped)-1]), "Host", "Content-Encoding: gzip\r\nHost", 1), true, ""},
+		"leaves in a bulk upload":   {to("/bulk/load", event+"\n")[:len(to("/bulk/load", event+"\n"))-1], true, ""},
+		"leaves in a bulk, chunked": {"POST /bulk/load HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t0ken\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n", true, ""},
 		"leaves in the headers":     {"POST /v1/track HTTP/1.1\r\nHost: x\r\nX-Wri", true, ""},
 		"is too slow in the body":   {fmt.Sprintf(head, len(event), event[:len(event)-1]), false, "503 Service Unavailable"},
 		"is too slow compressed":    {strings.Replace(fmt.Sprintf(head, len(zipped), zipped[:9]), "Host", "Content-Encoding: gzip\r\nHost", 1), false, "503 Service Unavailable"},
