@@ -106,6 +106,9 @@ func printable(v any) any {
 	case time.Duration:
 		return FormatDuration(v)
 	}
+	if text := reflect.ValueOf(v); text.Kind() == reflect.String { // of a type with a name
+		return text.String()
+	}
 	return v
 }
 

@@ -55,7 +55,7 @@ func (g *global) client() (*client, error) {
 	if err != nil || u.Host == "" {
 		return nil, &codeError{exitUsage, fmt.Errorf("server %q: want a URL such as %s", base, defaultServer)}
 	}
-	return &client{base: strings.TrimRight(base, "/"), token: g.findToken(), http: &http.Client{}}, nil
+	return &client{base: strings.TrimRight(base, "/"), token: g.findToken(), http: g.httpClient(u)}, nil
 }
 
 // findToken looks where a person on the server's machine has the token. A missing one is the server's to complain of.
