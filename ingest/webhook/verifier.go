@@ -87,6 +87,9 @@ func New(src *ingest.Source) (*Verifier, error) {
 	return v, errors.Join(errs...)
 }
 
+// String names the scheme, so that nobody prints the keys by accident.
+func (v *Verifier) String() string { return "webhook scheme " + v.name }
+
 // Signed says whether Verify proves anything.
 func (v *Verifier) Signed() bool { return v.scheme.Algorithm != "none" }
 
