@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -44,6 +45,8 @@ type Dir struct {
 	log   *slog.Logger
 	files map[string]*entry
 	built []File
+	// parent: the parent of path is watched, since path does not exist.
+	parent bool
 	// lastErr is the fault that was logged last, so that it is not logged again at each poll.
 	lastErr string
 }
@@ -156,6 +159,7 @@ func (d *Dir) scan(w *fsnotify.Watcher) (changed, partial bool) {
 	if d.path == "" {
 		return false, false
 	}
+	d.attend(w)
 	found := map[string]bool{}
 	var unread []string
 	err := filepath.WalkDir(d.path, func(path string, e fs.DirEntry, err error) error {
@@ -205,6 +209,21 @@ func (d *Dir) scan(w *fsnotify.Watcher) (changed, partial bool) {
 		}
 	}
 	return changed, len(unread) > 0
+}
+
+// attend watches the parent of a directory that does not exist, for as long as it does not: people make it when they have their first DAG.
+func (d *Dir) attend(w *fsnotify.Watcher) {
+	if w == nil {
+		return
+	}
+	parent := filepath.Dir(d.path)
+	switch _, err := os.Stat(d.path); {
+	case errors.Is(err, fs.ErrNotExist):
+		d.parent = w.Add(parent) == nil // else polling finds it
+	case d.parent:
+		_ = w.Remove(parent) // Best effort: its events only make us look.
+		d.parent = false
+	}
 }
 
 func (d *Dir) name(path string) string {

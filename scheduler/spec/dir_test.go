@@ -127,6 +127,17 @@ func TestDirFollowsFiles(t *testing.T) {
 	w.until("d.yaml[five] team/b.yml[three] demo.yaml[demo]")
 }
 
+// TestDirThatIsMadeLater: the directory does not exist at the start, as in a fresh checkout.
+func TestDirThatIsMadeLater(t *testing.T) {
+	t.Parallel()
+	w := watch(t, filepath.Join(t.TempDir(), "dags"), DirOptions{Poll: time.Hour, Builtin: map[string][]byte{"demo.yaml": []byte(simple("demo"))}})
+	w.until("demo.yaml[demo] …")
+	w.write("a.yaml", simple("one"))
+	w.until("a.yaml[one] demo.yaml[demo]")
+	w.write("b.yaml", simple("two"))
+	w.until("a.yaml[one] b.yaml[two] demo.yaml[demo]")
+}
+
 func TestDirPollsWhereThereAreNoEvents(t *testing.T) {
 	t.Parallel()
 	d := NewDir(t.TempDir(), DirOptions{})
