@@ -66,11 +66,13 @@ func (g *global) findToken() string {
 	if t := os.Getenv("MILLRACE_TOKEN"); t != "" {
 		return t
 	}
-	l, err := g.load(configs.Default())
-	if err != nil {
+	dir := g.dataDir
+	if l, err := g.load(configs.Default()); err == nil {
+		dir = l.Data(".")
+	} else if dir == "" {
 		return ""
 	}
-	b, err := os.ReadFile(filepath.Join(l.Data("console.token")))
+	b, err := os.ReadFile(filepath.Join(dir, "console.token"))
 	if err != nil {
 		return ""
 	}
