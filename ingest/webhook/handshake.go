@@ -89,7 +89,7 @@ func (v *Verifier) Greet(d *Delivery, verified bool) (Reply, bool) {
 	if len(v.handshakes) == 0 {
 		return Reply{}, false
 	}
-	r := &request{Delivery: d, v: v, item: d.Body}
+	r := &request{Delivery: d, v: v}
 	for i := range v.handshakes {
 		h := &v.handshakes[i]
 		if (verified || !h.signed) && (h.method == "" || h.method == d.Method) && r.meets(h.when) {
@@ -114,7 +114,7 @@ func (r *request) meets(when []condition) bool {
 
 // Reply is the answer to a delivery that was stored.
 func (v *Verifier) Reply(d *Delivery) Reply {
-	return v.reply.render(&request{Delivery: d, v: v, item: d.Body})
+	return v.reply.render(&request{Delivery: d, v: v})
 }
 
 func (p *reply) render(r *request) Reply {

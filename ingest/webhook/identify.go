@@ -12,7 +12,7 @@ import (
 // Identify returns the sender's id of the delivery, the same for each repeat of it, and its type; "" says that there is none. They are as
 // true as the part of the request that they stand in: of a header that is not signed, nothing is proven.
 func (v *Verifier) Identify(d *Delivery) (id, typ string) {
-	r := &request{Delivery: d, v: v, item: d.Body}
+	r := &request{Delivery: d, v: v}
 	return r.id(), r.first(v.typ)
 }
 

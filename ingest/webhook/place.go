@@ -112,8 +112,8 @@ func (p place) String() string {
 type request struct {
 	*Delivery
 	v *Verifier
-	// item is what "json:" places are within: the body, or one element of it.
-	item    []byte
+	// item is what "json:" places are within: one element of the body, or, if it is "", the body.
+	item    string
 	form    url.Values
 	formErr error // of form
 	query   url.Values
@@ -141,7 +141,10 @@ func (r *request) value(p place) string {
 	case "form":
 		return r.params().Get(p.name)
 	case "json":
-		return gjson.GetBytes(r.item, p.path).String()
+		if r.item != "" {
+			return gjson.Get(r.item, p.path).String()
+		}
+		return gjson.GetBytes(r.Body, p.path).String()
 	case "part":
 		return r.part(p.name)
 	}

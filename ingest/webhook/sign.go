@@ -51,7 +51,7 @@ func (v *Verifier) Sign(d *Delivery) (http.Header, error) {
 	}
 	// A time that is a part of the signature's header must be found there while the signature is made.
 	signed.Header.Set(p.name, start)
-	r := &request{Delivery: &signed, v: v, item: signed.Body}
+	r := &request{Delivery: &signed, v: v}
 	if err := r.checkBody(); err != nil {
 		sum := sha256.Sum256(signed.Body)
 		return nil, fmt.Errorf("%w: scheme %q: %w; here that would be %x", ErrCannotSign, v.name, err, sum)

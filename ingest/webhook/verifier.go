@@ -119,7 +119,7 @@ func (v *Verifier) Verify(d *Delivery) error {
 	if !v.Signed() {
 		return nil
 	}
-	r := &request{Delivery: d, v: v, item: d.Body}
+	r := &request{Delivery: d, v: v}
 	if v.items == "" {
 		return r.verify()
 	}
@@ -128,7 +128,7 @@ func (v *Verifier) Verify(d *Delivery) error {
 		return &Rejection{ErrUnsigned, fmt.Sprintf("the body has no JSON array at %s of at most %d elements", v.scheme.Items, maxItems)}
 	}
 	for _, item := range items {
-		r.item = []byte(item.Raw)
+		r.item = item.Raw
 		if err := r.verify(); err != nil {
 			return err
 		}
