@@ -81,16 +81,18 @@ const receiptVersion = 1
 
 // String returns the opaque form: URL-safe, without padding.
 func (r Receipt) String() string {
-	buf := make([]byte, 0, 64)
-	buf = append(buf, receiptVersion)
+	var plain, coded [256]byte // nothing of a usual one is garbage: each request has one
+	buf := append(plain[:0], receiptVersion)
 	for _, s := range r {
-		name := s.Stream.String()
-		buf = binary.AppendUvarint(buf, uint64(len(name)))
-		buf = append(buf, name...)
+		var digits [20]byte
+		partition := strconv.AppendInt(digits[:0], int64(s.Stream.Partition), 10)
+		buf = binary.AppendUvarint(buf, uint64(len(s.Stream.Log)+1+len(s.Stream.Incarnation)+1+len(partition)))
+		buf = append(append(append(buf, s.Stream.Log...), '/'), s.Stream.Incarnation...)
+		buf = append(append(buf, '/'), partition...)
 		buf = binary.AppendUvarint(buf, uint64(s.First))
 		buf = binary.AppendUvarint(buf, uint64(s.Last-s.First))
 	}
-	return base64.RawURLEncoding.EncodeToString(buf)
+	return string(base64.RawURLEncoding.AppendEncode(coded[:0], buf))
 }
 
 // ParseReceipt reads what Receipt.String wrote; every fault is [ErrBadReceipt].

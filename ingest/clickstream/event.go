@@ -141,9 +141,9 @@ func (d *Decoder) event(it *item, i int, cut fieldSet) int {
 // name returns the text of the member's name whose quotes stand at from and before end.
 func (d *Decoder) name(from, end int) []byte { return d.inside(d.body[from+1 : end-1]) }
 
-// inside returns the text of the inside of a JSON string: itself, if nothing is escaped.
+// inside returns the text of the inside of a JSON string: itself, if nothing is escaped, which mostly holds for the whole body.
 func (d *Decoder) inside(in []byte) []byte {
-	if bytes.IndexByte(in, '\\') < 0 {
+	if d.scan.escapes == 0 || bytes.IndexByte(in, '\\') < 0 {
 		return in
 	}
 	from := len(d.text)

@@ -167,10 +167,10 @@ func (w *rows) ipMember(ip netip.Addr) []byte {
 
 // agentMember returns the member for the sender's user agent.
 func (w *rows) agentMember() []byte {
-	d, text := w.d, []byte(w.in.Sender.Agent)
-	if len(text) == 0 {
+	if w.in.Sender.Agent == "" {
 		return nil
 	}
+	d, text := w.d, []byte(w.in.Sender.Agent)
 	text = bytes.ToValidUTF8(text[:min(len(text), MaxAgent)], nil)
 	from := len(d.text)
 	d.text = append(appendQuoted(append(d.text, `"userAgent":`...), text), ',')

@@ -88,7 +88,13 @@ func (s *Server) countersOf(sources *registry, t *clickstream.Tally) *sourceCoun
 // X-Write-Key, else the query's writeKey. With Authorization: Bearer, the key is in the body.
 func appendKey(dst []byte, x *exchange) []byte {
 	if auth := x.r.Header["Authorization"]; len(auth) > 0 {
+		if auth[0] == x.auth && x.auth != "" { // mostly the same source's
+			return append(dst, x.user...)
+		}
 		if user := basicUser(dst, auth[0]); len(user) > 0 {
+			if len(auth[0]) <= maxAuth {
+				x.auth, x.user = auth[0], append(x.user[:0], user...)
+			}
 			return user
 		}
 	}
@@ -101,6 +107,9 @@ func appendKey(dst []byte, x *exchange) []byte {
 	}
 	return dst
 }
+
+// maxAuth is the longest Authorization that an exchange remembers.
+const maxAuth = 256
 
 // basicUser appends the user of Authorization: Basic.
 func basicUser(dst []byte, auth string) []byte {

@@ -38,6 +38,8 @@ type exchange struct {
 
 	body    []byte
 	key     []byte
+	auth    string // the last Authorization whose user was read
+	user    []byte // that user
 	wire    wire
 	unzip   gzip.Reader
 	receipt [1]string
