@@ -145,7 +145,7 @@ func (c *conns) accept(ctx context.Context, ln net.Listener, out chan<- net.Conn
 		}
 		counted := &conn{Conn: raw, strict: strict{from: raw}, owner: c, addr: addr, over: over}
 		select {
-		case out <- counted:
+		case out <- counted.shown():
 		case <-ctx.Done():
 			_ = counted.Close()
 			return ctx.Err()

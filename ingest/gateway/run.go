@@ -98,6 +98,9 @@ func (f *front) next() {
 
 // connContext marks the requests of a connection that is one too many.
 func connContext(ctx context.Context, c net.Conn) context.Context {
+	if secure, ok := c.(tlsConn); ok {
+		c = secure.conn
+	}
 	if counted, ok := c.(*conn); ok && counted.over != nil {
 		return context.WithValue(ctx, overKey{}, counted.over)
 	}
