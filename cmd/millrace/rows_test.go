@@ -12,16 +12,18 @@ import (
 	"testing"
 )
 
-// rows is what a reader who lists the object directory finds: how often each place in the log and each message id occurs.
+// rows is what a reader who lists the object directory finds: how often each place in the log and each message id occurs, and each id's type,
+// which what is in quarantine has not.
 type rows struct {
 	byPlace map[string]int
 	byID    map[string]int
+	types   map[string]string
 }
 
 // readRows reads every object below a directory store's events and quarantine.
 func readRows(t *testing.T, objects string) rows {
 	t.Helper()
-	r := rows{byPlace: map[string]int{}, byID: map[string]int{}}
+	r := rows{byPlace: map[string]int{}, byID: map[string]int{}, types: map[string]string{}}
 	for _, root := range []string{"events", "quarantine"} {
 		err := filepath.WalkDir(filepath.Join(objects, root), func(path string, d fs.DirEntry, err error) error {
 			if os.IsNotExist(err) || err == nil && (d.IsDir() || !strings.HasSuffix(path, ".ndjson.gz")) {
@@ -54,6 +56,7 @@ func (r *rows) read(path string) error {
 	for lines.Scan() {
 		var row struct {
 			MessageID string `json:"messageId"`
+			Type      string `json:"type"`
 			MR        struct {
 				S string `json:"s"`
 				P int    `json:"p"`
@@ -65,6 +68,7 @@ func (r *rows) read(path string) error {
 		}
 		r.byPlace[fmt.Sprintf("%s/%d/%d", row.MR.S, row.MR.P, row.MR.O)]++
 		r.byID[row.MessageID]++
+		r.types[row.MessageID] = row.Type
 	}
 	return lines.Err()
 }
