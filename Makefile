@@ -4,7 +4,7 @@ BIN     := bin/millrace
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build check fmt vet lint test sim e2e soak fuzz clean
+.PHONY: help build check fmt vet lint test sim e2e docs soak fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ —/'
@@ -31,6 +31,9 @@ sim: ## the batcher's worker: 20,000 simulated schedules, then real processes th
 
 e2e: ## the built binary as its users meet it: README, faults, figures; alone, so that figures mean something
 	set -o pipefail; $(GO) test -json -timeout 20m -skip '^TestSoak' ./cmd/millrace | $(GO) run ./cmd/internal/testsum
+
+docs: ## write the reference of the command line, docs/cli
+	$(GO) run ./cmd/millrace docs docs/cli
 
 soak: ## the long tests: docs/testing.md says what each needs and when it last ran
 	MILLRACE_SOAK=1 $(GO) test -timeout 60m -run Soak -v ./cmd/...

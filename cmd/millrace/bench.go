@@ -24,7 +24,7 @@ func benchDir(parent string) (string, func(), error) {
 
 func newBenchIngest(g *global) *cobra.Command {
 	o := bench.IngestOptions{}
-	var parent string
+	var parent, rate string
 	c := &cobra.Command{
 		Use: "ingest", Short: "Measure accepted events per second, CPU and latency", Args: exactArgs(0),
 		Long: `Start a server of its own on an empty directory and measure what it accepts.
@@ -33,6 +33,10 @@ First every connection sends as fast as it is answered: events per second and CP
 when it was due: latencies. Afterwards every acknowledged event is looked for in the objects. With --baseline a bare handler that reads the
 body and answers 200 is measured before and after. No verdict is given if the generator was the limit.`,
 		RunE: func(c *cobra.Command, _ []string) error {
+			var err error
+			if o.Rate, err = parseRate(rate); err != nil {
+				return err
+			}
 			dir, remove, err := benchDir(parent)
 			if err != nil {
 				return err
@@ -52,7 +56,7 @@ body and answers 200 is measured before and after. No verdict is given if the ge
 	f.IntVar(&o.Connections, "connections", 64, "keep-alive connections")
 	f.IntVar(&o.Events, "batch", 1, "events in a request; more than 1 posts to /v1/batch")
 	f.DurationVar(&o.Duration, "duration", 10*time.Second, "length of each phase")
-	f.Float64Var(&o.Rate, "rate", 0, "events per second of the latency phase (0: half of the capacity)")
+	f.StringVar(&rate, "rate", "", "events of the latency phase: 5000/s (default: half of the capacity)")
 	f.BoolVar(&o.Only, "only-rate", false, "leave the capacity phase out")
 	f.BoolVar(&o.Baseline, "baseline", false, "also measure a bare handler, before and after")
 	f.BoolVar(&o.LogOnly, "log-only", false, "gateway and log without batcher and scheduler")

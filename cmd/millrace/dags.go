@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,25 +119,36 @@ func dagTable(w io.Writer, d dagDetail) error {
 	return nil
 }
 
+// verdict is what is said of one DAG of a file, or of a file that has none that is good.
+type verdict struct {
+	File  string `json:"file"`
+	DAG   string `json:"dag,omitempty"`
+	Rules int    `json:"rules"`
+	Tasks int    `json:"tasks"`
+	OK    bool   `json:"ok"`
+	// Error shows each fault with its place.
+	Error string `json:"error,omitempty"`
+}
+
 func newDAGsValidate(g *global) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "validate FILE...", Short: "Check DAG files, without a server", Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			failed := false
-			for _, file := range args {
-				src, err := os.ReadFile(file)
-				if err != nil {
-					return err
+			verdicts, err := validate(args)
+			if err != nil {
+				return err
+			}
+			failed := slices.ContainsFunc(verdicts, func(v verdict) bool { return !v.OK })
+			if g.output == "table" {
+				for _, v := range verdicts {
+					if !v.OK {
+						_, _ = fmt.Fprintln(g.err, v.Error)
+						continue
+					}
+					_, _ = fmt.Fprintf(g.out, "ok: %s: %s, %s, %s\n", v.File, v.DAG, counted(v.Rules, "rule"), counted(v.Tasks, "task"))
 				}
-				dags, err := app.CompileDAGs(file, src)
-				if err != nil {
-					failed = true
-					_, _ = fmt.Fprintln(g.err, err)
-					continue
-				}
-				for _, d := range dags {
-					_, _ = fmt.Fprintf(g.out, "ok: %s: %s, %d rules, %d tasks\n", file, d.ID, len(d.On), len(d.Tasks))
-				}
+			} else if err := printRows(g, answers(verdicts), func(v verdict) string { return v.DAG }, nil); err != nil {
+				return err
 			}
 			if failed {
 				return &codeError{exitFailed, errSilent}
@@ -144,6 +156,27 @@ func newDAGsValidate(g *global) *cobra.Command {
 			return nil
 		},
 	}
+	g.outputFlags(c)
+	return c
+}
+
+func validate(files []string) ([]verdict, error) {
+	var out []verdict
+	for _, file := range files {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		dags, err := app.CompileDAGs(file, src)
+		if err != nil {
+			out = append(out, verdict{File: file, Error: err.Error()})
+			continue
+		}
+		for _, d := range dags {
+			out = append(out, verdict{File: file, DAG: d.ID, Rules: len(d.On), Tasks: len(d.Tasks), OK: true})
+		}
+	}
+	return out, nil
 }
 
 func newDAGsTrigger(g *global) *cobra.Command {

@@ -120,6 +120,7 @@ DAGs that subscribed to it.
 		root.AddCommand(add(g))
 	}
 	g.complete(root)
+	exemplify(root)
 	return root
 }
 

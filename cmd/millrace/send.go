@@ -33,10 +33,10 @@ provider's to a webhook source. Without a configuration file, the sources of 'mi
 
 One line comes for each request, with the receipt that 'millrace where' takes. Nothing is repeated. Exit code 1 if any was not accepted.
 Templates: ` + strings.Join(send.Templates(), ", ") + `.`,
-		Example: `  millrace send web                                        a track call
+		Example: `  millrace send web                                        # a track call
   millrace send stripe --template stripe.invoice
   millrace send web --count 10000 --rate 500/s
-  millrace send demo --data @order.json                    or --data - for standard input
+  millrace send demo --data @order.json                    # or --data - for standard input
   millrace where $(millrace send stripe -o name)`,
 		RunE: func(c *cobra.Command, args []string) error { return g.send(c, args[0], f) },
 	}
