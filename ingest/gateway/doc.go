@@ -7,7 +7,8 @@
 // Run looks at connections before net/http does: how many there are (conns.go), and that their requests can be divided in one way only
 // (framing.go). Limits bound all that a sender can use up, and can be changed while requests are served.
 //
-// Guarantees: a 2xx is sent only after Append returned nil, so all events of the request are durable (G1). What the client did not send whole
+// Guarantees: a 2xx is sent only after Append returned nil, so all events of the request are durable (G1). The image of a
+// pixel is the exception: it is always sent, and says by its receipt whether the event was stored. What the client did not send whole
 // is not stored, but for whole chunks of a bulk upload, which the answer names. A request that fails, or panics, touches no other. Every
 // answer to an SDK is one that the SDK can live with: 200 for what is durable, 400 for what must not come back, 429 or 503 with an integer
 // Retry-After for what may.
