@@ -260,8 +260,10 @@ func (x *exchange) append(recs []ingest.Record) error {
 
 // store makes recs durable, if their sources may bring so many.
 func (x *exchange) store(recs []ingest.Record) (ingest.Receipt, error) {
-	if err := x.s.rates.Load().take(recs, time.Now()); err != nil {
-		return nil, err
+	if rates := x.s.rates.Load(); rates != nil {
+		if err := rates.take(recs, time.Now()); err != nil {
+			return nil, err
+		}
 	}
 	receipt, err := x.s.log.Append(lifeOf(x.r.Context()), recs)
 	if x.s.health.saw(err) {

@@ -54,9 +54,6 @@ var errRate = errors.New("too many events")
 // take counts recs, and the sources that brought them, or returns a [limited] error and counts nothing: a request is taken or refused as a
 // whole. Records of strangers have their own bound.
 func (r *rates) take(recs []ingest.Record, now time.Time) error {
-	if r == nil {
-		return nil
-	}
 	var taken []*rate.Reservation
 	for from := 0; from < len(recs); {
 		to := from + 1
