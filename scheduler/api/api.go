@@ -33,9 +33,12 @@ type Deps struct {
 	Finder batcher.Finder
 	// Pressure is the log of this process, if it has one.
 	Pressure ingest.Pressure
-	Sources  []ingest.Source
+	// Sources returns those that are configured now; nil: there are none.
+	Sources func() []ingest.Source
 	// Verify checks the chain and returns a report that becomes JSON.
 	Verify func(ctx context.Context) (any, error)
+	// Resume ends the hold of a restored ledger: what was cut before the time starts nothing. The answer becomes JSON. [ErrNotHeld].
+	Resume func(ctx context.Context, since time.Time) (any, error)
 	// Config returns the settings, secrets hidden, as they become JSON.
 	Config func() any
 	// CompileDAGs checks the text of a DAG file; the error is for people.

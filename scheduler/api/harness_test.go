@@ -54,9 +54,11 @@ func newRig(t *testing.T, change ...func(*Deps, *Options)) *rig {
 	d := Deps{
 		Store: r.store, Control: r.control, Executors: map[string]scheduler.Executor{"local": r.exec}, Catalogue: r.chain, Objects: r.objects,
 		Codec: plainCodec{}, Finder: r.finder, Pressure: fakePressure{},
-		Sources: []ingest.Source{{Tenant: "default", Name: "web", Kind: ingest.KindClickstream}},
-		Verify:  func(context.Context) (any, error) { return map[string]any{"ok": true}, nil },
-		Config:  func() any { return []map[string]string{{"path": "data_dir", "value": ".", "origin": "default"}} },
+		Sources: func() []ingest.Source {
+			return []ingest.Source{{Tenant: "default", Name: "web", Kind: ingest.KindClickstream}}
+		},
+		Verify: func(context.Context) (any, error) { return map[string]any{"ok": true}, nil },
+		Config: func() any { return []map[string]string{{"path": "data_dir", "value": ".", "origin": "default"}} },
 		CompileDAGs: func(_ string, text []byte) ([]*scheduler.DAG, error) {
 			if bytes.Contains(text, []byte("bad")) {
 				return nil, errors.New("request:1:1: unknown key bad")
@@ -232,6 +234,18 @@ func (f *fakeChain) Tail(ctx context.Context, s ingest.Stream, _ int64) (batcher
 
 func (f *fakeChain) Facts(context.Context, batcher.Cut) (batcher.Facts, string, error) {
 	return batcher.Facts{}, "", batcher.ErrNotFound
+}
+
+// resumeOnce is a ledger that was on hold.
+func resumeOnce() func(context.Context, time.Time) (any, error) {
+	held := true
+	return func(_ context.Context, since time.Time) (any, error) {
+		if !held {
+			return nil, ErrNotHeld
+		}
+		held = false
+		return map[string]any{"since": since, "chains": 1, "batches": 2}, nil
+	}
 }
 
 // fakeExecutor has logs that grow.

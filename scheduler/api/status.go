@@ -10,6 +10,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"millrace/ingest"
 	"millrace/scheduler"
 )
 
@@ -210,10 +211,19 @@ func (s *Server) statusNow(ctx context.Context) (*status, error) {
 	return st, s.runStatus(ctx, st, n)
 }
 
+// sources returns what is configured now.
+func (s *Server) sources() []ingest.Source {
+	if s.d.Sources == nil {
+		return nil
+	}
+	return s.d.Sources()
+}
+
 func (s *Server) sourceStatus(st *status, n counts, now time.Time) {
 	rates := s.status.rates(now, n["millrace_ingest_events_total"])
-	for i := range s.d.Sources {
-		src := &s.d.Sources[i]
+	sources := s.sources()
+	for i := range sources {
+		src := &sources[i]
 		count := func(metric string) int64 { return int64(n[metric][src.Name]) }
 		one := statusSource{
 			Name: src.Name, Tenant: src.Tenant, Kind: string(src.Kind), PerSecond: rates[src.Name],

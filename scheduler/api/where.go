@@ -116,8 +116,8 @@ func (s *Server) spansOf(ctx context.Context, id string, since time.Time) (inges
 	var found ingest.Receipt
 	if s.d.Finder != nil {
 		names := []string{orphans}
-		for i := range s.d.Sources {
-			names = append(names, s.d.Sources[i].Name)
+		for _, src := range s.sources() {
+			names = append(names, src.Name)
 		}
 		for _, name := range names {
 			if stream, offset, ok := s.d.Finder.Find(ctx, ingest.DedupeID(name, id)); ok {

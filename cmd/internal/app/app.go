@@ -46,6 +46,7 @@ type app struct {
 	live    atomic.Pointer[configs.Loaded]
 	reloads reloads
 	certs   map[string]*certificate // of the sections ingest and console
+	sources sourceList
 	opts    Options
 	log     *slog.Logger
 	metrics *prometheus.Registry
@@ -92,6 +93,7 @@ func (a *app) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.sources.now.Store(&sources)
 	certs, err := readCertificates(a.cfg)
 	if err != nil {
 		return err

@@ -25,12 +25,8 @@ func (a *app) buildConsole(_ context.Context) error {
 	if err != nil {
 		return err
 	}
-	sources, err := a.cfg.SourceList(a.cfg.Dir())
-	if err != nil {
-		return err
-	}
 	deps := api.Deps{
-		Codec: codec{}, Sources: sources,
+		Codec: codec{}, Sources: a.sources.list,
 		Config: func() any { return a.live.Load().Values() }, CompileDAGs: compilePointers, Ready: a.ready, Metrics: a.metrics,
 	}
 	var logs []ingest.Partition
@@ -45,7 +41,7 @@ func (a *app) buildConsole(_ context.Context) error {
 		deps.Finder = a.worker
 	}
 	if s := a.schedule; s != nil {
-		deps.Store, deps.Control, deps.Executors = s.store, s.engine, s.executors
+		deps.Store, deps.Control, deps.Executors, deps.Resume = s.store, s.engine, s.executors, s.hold.resume
 	}
 	srv, err := api.New(deps, api.Options{
 		Token: token, BasePath: c.BasePath, Hosts: c.Hosts, TLS: c.TLS.On(), Version: api.Version(BuildVersion()), Logger: a.log, Registerer: a.metrics,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -43,6 +44,13 @@ func (r *reloads) done(err error) {
 	r.successful.Set(1)
 	r.timestamp.SetToCurrentTime()
 }
+
+// sources are those that are in force.
+type sourceList struct {
+	now atomic.Pointer[[]ingest.Source]
+}
+
+func (s *sourceList) list() []ingest.Source { return *s.now.Load() }
 
 // followReloads reads the configuration again whenever Options.Reload has a value, until ctx ends.
 func (a *app) followReloads(ctx context.Context) error {
@@ -90,6 +98,7 @@ func (a *app) reload() error {
 		a.certs[section].current.Store(cert)
 	}
 	a.live.Store(merged)
+	a.sources.now.Store(&sources)
 	select {
 	case a.reloads.dags <- struct{}{}:
 	default:
