@@ -27,7 +27,7 @@ test: ## the tests of all packages, with the race detector; simulations run few 
 	set -o pipefail; $(GO) test -race -json -timeout 20m $$($(GO) list ./... | grep -v -e /cmd/millrace$$ -e /batcher/seal$$ -e /chaintest$$) | $(GO) run ./cmd/internal/testsum
 
 sim: ## the batcher's worker: 20,000 simulated schedules, then real processes that are killed at each step; without the race detector
-	set -o pipefail; $(GO) test -json -p 1 -timeout 10m ./batcher/seal ./cmd/internal/chaintest | $(GO) run ./cmd/internal/testsum
+	set -o pipefail; $(GO) test -json -p 1 -timeout 20m ./batcher/seal ./cmd/internal/chaintest | $(GO) run ./cmd/internal/testsum
 
 e2e: ## the built binary as its users meet it: README, faults, figures; alone, so that figures mean something
 	set -o pipefail; $(GO) test -json -timeout 20m -skip '^TestSoak' ./cmd/millrace | $(GO) run ./cmd/internal/testsum

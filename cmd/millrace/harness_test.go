@@ -74,6 +74,7 @@ type server struct {
 	health  string // address of a listener that says when the process is ready; the first of the two that it has
 	args    []string
 	env     []string
+	cwd     string // working directory, or "" for that of the test
 	cmd     *exec.Cmd
 	stderr  *lockedBuffer
 	exited  chan struct{} // closed when the process has ended
@@ -127,7 +128,7 @@ func (s *server) launch(wrap ...string) {
 	}
 	argv := append(append(append([]string{}, wrap...), bin), s.args...)
 	s.cmd = exec.Command(argv[0], argv[1:]...)
-	s.cmd.Env = append(os.Environ(), s.env...)
+	s.cmd.Env, s.cmd.Dir = append(os.Environ(), s.env...), s.cwd
 	s.stderr = &lockedBuffer{}
 	s.cmd.Stderr = s.stderr
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

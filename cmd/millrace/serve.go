@@ -48,7 +48,7 @@ func newDev(g *global) *cobra.Command {
 		Long: `Run everything in one process below ./.millrace: log, objects, bus, store, executor.
 
 There is a clickstream source "web" with the write key "dev", an unsigned webhook source "demo", a signed one "stripe" with the
-secret whsec_dev, and, without --dags, a demo DAG that runs on every batch.
+secret whsec_dev, and, without --dags, a demo DAG that runs on every batch, beside the DAGs in ./dags.
 
 With --tls both listeners speak TLS, which some SDKs insist on, with a certificate that is made in the data directory for the names and
 addresses of this machine. Clients must be told to trust it.`,
@@ -63,7 +63,7 @@ addresses of this machine. Clients must be told to trust it.`,
 			return g.serve(c, load, &logs, app.Options{Dev: true, Demo: flags.dags == ""})
 		},
 	}
-	c.Flags().StringVar(&flags.dags, "dags", "", "a directory of DAG files instead of the demo DAG")
+	c.Flags().StringVar(&flags.dags, "dags", "", "a directory of DAG files, without the demo DAG (default: ./dags, with it)")
 	c.Flags().StringVar(&flags.listen, "listen", "", "address for events (default 127.0.0.1:8080)")
 	c.Flags().StringVar(&flags.console, "console", "", "address of page and API (default 127.0.0.1:8081)")
 	c.Flags().BoolVar(&flags.tls, "tls", false, "speak TLS on both, with a certificate made in the data directory")
@@ -86,7 +86,6 @@ func (f *devFlags) apply(l *configs.Loaded) error {
 	}
 	set("ingest.listen", "listen", f.listen, &l.Ingest.Listen)
 	set("console.listen", "console", f.console, &l.Console.Listen)
-	l.DAGs = "" // the demo DAG is built in
 	set("dags", "dags", here(f.dags), &l.DAGs)
 	if !f.tls {
 		return nil

@@ -237,7 +237,11 @@ func (d *Dir) name(path string) string {
 func (d *Dir) complain(err error) {
 	if text := err.Error(); text != d.lastErr {
 		d.lastErr = text
-		d.log.Warn("DAG directory can not be read", "path", d.path, "err", err)
+		level := slog.LevelWarn
+		if d.parent {
+			level = slog.LevelInfo // nobody has made it yet
+		}
+		d.log.Log(context.Background(), level, "DAG directory can not be read", "path", d.path, "err", err)
 	}
 }
 
