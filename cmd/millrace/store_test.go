@@ -18,8 +18,8 @@ import (
 )
 
 // TestStoreAway is rows 25 and 30: the S3 server is killed in the middle of what it does, for a while, several times, under load. Events are
-// accepted all the time and the log holds what is not in objects; when the server is back everything gets there, each row once and in the
-// order of the log, and no object is cut short.
+// accepted all the time, also by a millrace that is killed and started meanwhile, and the log holds what is not in objects; when the server is back
+// everything gets there, each row once and in the order of the log, and no object is cut short.
 func TestStoreAway(t *testing.T) {
 	t.Parallel()
 	const outages = 4
@@ -45,6 +45,15 @@ func TestStoreAway(t *testing.T) {
 		}
 		x.s3.Restart(t)
 	}
+	x.s3.Stop(t)
+	s.kill()
+	s.start() // an outage of the store must not become one of the senders
+	before := senders.count()
+	<-after(t, 1)
+	if senders.count() == before {
+		t.Errorf("nothing was accepted after a start without the store; the server said:\n%s", s.stderr)
+	}
+	x.s3.Restart(t)
 	acked := senders.stop()
 	begin := time.Now()
 	s.drained()

@@ -60,7 +60,8 @@ type app struct {
 	worker    *seal.Worker
 	bus       *natsbus.Bus
 	schedule  *scheduling
-	console   string // where it is, as a URL
+	console   string         // where it is, as a URL
+	unproven  batcher.Prober // the store, while its probe is put off
 }
 
 // Run puts the roles of cfg together and runs them until ctx ends.

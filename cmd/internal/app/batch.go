@@ -53,9 +53,9 @@ func (a *app) buildObjects(ctx context.Context) error {
 		return err
 	}
 	a.onClose(closeStore)
-	if p, ok := store.(batcher.Prober); ok && a.cfg.HasRole(configs.RoleBatch) {
-		if err := p.Probe(ctx); err != nil {
-			return fmt.Errorf("probe objects at %s: %w", store.Home(), err)
+	if a.cfg.HasRole(configs.RoleBatch) {
+		if err := a.probe(ctx, store); err != nil {
+			return err
 		}
 	}
 	a.objects, a.catalogue = store, chain.New(store, chain.Options{})
@@ -80,6 +80,9 @@ func (a *app) buildBatch(announce batcher.Announcer) error {
 	a.back("batcher", func(ctx context.Context) error {
 		if !a.awaitLedger(ctx) {
 			return nil
+		}
+		if err := a.awaitProof(ctx); err != nil {
+			return err
 		}
 		return log.Consume(ctx, worker.Work)
 	})
