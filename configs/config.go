@@ -38,9 +38,9 @@ type Ingest struct {
 	// PublicURL is where SDKs reach the listener; "": what their requests say.
 	PublicURL string `yaml:"public_url"`
 	// Scripts is a directory with the files of @segment/analytics-next; "": none.
-	Scripts string `yaml:"scripts"`
-	MaxEvent       Size   `yaml:"max_event" min:"1KiB" max:"10MiB" reload:"yes"`
-	MaxRequest     Size   `yaml:"max_request" max:"1GiB" reload:"yes"`
+	Scripts    string `yaml:"scripts"`
+	MaxEvent   Size   `yaml:"max_event" min:"1KiB" max:"10MiB" reload:"yes"`
+	MaxRequest Size   `yaml:"max_request" max:"1GiB" reload:"yes"`
 	// MaxCompressed is the longest compressed body as it is sent. 0: MaxRequest.
 	MaxCompressed  Size          `yaml:"max_compressed" reload:"yes"`
 	MaxRatio       int           `yaml:"max_ratio" min:"2" reload:"yes"`

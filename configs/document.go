@@ -95,6 +95,7 @@ func (d *document) syntaxFault(err error) *Fault {
 			hint = "look at the indentation of this line and the one before, and for a missing colon or space"
 		}
 	}
+	d.hideRest(at.line)
 	return d.fault(at, "", "not YAML: "+msg, hint)
 }
 
@@ -131,7 +132,7 @@ func (d *document) tooComplex(tokens token.Tokens) *Fault {
 }
 
 // secretName matches keys whose values are not shown in excerpts: those that hold secrets, and what people write in their stead.
-var secretName = regexp.MustCompile(`(?i)secret|token|passw|private|credential|(api|access|signing)_?key|^url$|dsn`)
+var secretName = regexp.MustCompile(`(?i)secret|token|passw|private|credential|(api|access|signing)_?key|\burl\b|dsn`)
 
 func isSecretName(key string) bool {
 	return secretName.MatchString(key) || slices.ContainsFunc([]string{"secrets", "tokens", "access_key", "secret_key", "url"}, func(name string) bool {
@@ -170,6 +171,22 @@ func (d *document) hide(tokens token.Tokens) {
 				d.hideToken(tk, text)
 			}
 		}
+	}
+}
+
+// hideRest hides what follows a word like secrets in a line that is not YAML: its tokens may be anything.
+func (d *document) hideRest(line int) {
+	if line < 1 || line > len(d.lines) {
+		return
+	}
+	text := d.lines[line-1]
+	word := secretName.FindStringIndex(text)
+	if word == nil {
+		return
+	}
+	if colon := strings.IndexByte(text[word[1]:], ':'); colon >= 0 {
+		from := utf8.RuneCountInString(text[:word[1]+colon+1]) + 2 // after the space
+		d.hidden[line] = append([]span{{from, 1 << 20}}, d.hidden[line]...)
 	}
 }
 
