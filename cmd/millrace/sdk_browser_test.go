@@ -28,7 +28,7 @@ func (k sdkKit) newPage(t *testing.T, p *faultyProxy, r *sdkRun) *sdkPage {
 	b := &sdkPage{proxy: p, done: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.Handle("/", http.FileServer(http.Dir(k.source)))
-	mux.Handle("/sdk/", http.StripPrefix("/sdk/", http.FileServer(http.Dir(k.modules+"/node_modules/@segment/analytics-next/dist/umd"))))
+	mux.Handle("/sdk/", http.StripPrefix("/sdk/", http.FileServer(http.Dir(k.bundles()))))
 	mux.HandleFunc("POST /given", b.given)
 	mux.HandleFunc("POST /left", b.left)
 	mux.HandleFunc("POST /failed", b.left)

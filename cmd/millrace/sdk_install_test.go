@@ -46,6 +46,9 @@ func newSDKKit(t *testing.T) sdkKit {
 	return k
 }
 
+// bundles is the directory of analytics-next's scripts for pages.
+func (k sdkKit) bundles() string { return k.modules + "/node_modules/@segment/analytics-next/dist/umd" }
+
 // findTool returns the path of the first of names that there is; all belong to the Debian package pkg.
 func findTool(t *testing.T, pkg string, names ...string) string {
 	t.Helper()

@@ -30,6 +30,7 @@ type sdkRun struct {
 	plan   []fault
 	last   bool // the last fault lasts until the page is left
 	rated  bool // the events are more than the source may bring at once
+	hasty  bool // the SDK may come again before Retry-After
 	send   func(t *testing.T, url, key string, events int) sdkResult
 	page   string // instead of send: how page.html uses the SDK
 
@@ -55,7 +56,9 @@ func TestSDKs(t *testing.T) {
 			&sdkRun{name: "python", events: 250, plan: plan, send: k.sendFromPython},
 			&sdkRun{name: "node", events: 50, plan: plan, send: k.sendFromNode})
 	}
-	runSDKs(t, k, newServer(t, "dev", "--log-level", "error"), runs)
+	s := newServer(t, "dev", "--log-level", "error")
+	s.env = append(s.env, "MILLRACE_INGEST__SCRIPTS="+k.bundles())
+	runSDKs(t, k, s, runs)
 }
 
 // runSDKs runs all at once against s, and looks for their events in its objects.
@@ -93,7 +96,7 @@ func (r *sdkRun) String() string {
 func (r *sdkRun) run(t *testing.T, k sdkKit, s *server, b *browser) {
 	r.key = cmp.Or(r.key, "dev")
 	r.proxy = newProxy(t, s.ingest, r.plan)
-	r.proxy.lasting, r.proxy.rated = r.last, r.rated
+	r.proxy.lasting, r.proxy.rated, r.proxy.hasty = r.last, r.rated, r.hasty
 	from := time.Now()
 	if r.send != nil {
 		r.result = r.send(t, r.proxy.server.URL, r.key, r.events)
@@ -109,6 +112,9 @@ func (r *sdkRun) run(t *testing.T, k sdkKit, s *server, b *browser) {
 		t.Errorf("the SDK was given %d events with ids, want %d", len(r.result.Given), r.events)
 	}
 	r.proxy.check(t, r.result.Given)
+	if stats := &r.proxy.stats; r.page != "" && (stats.settings == 0 || stats.preflights == 0) {
+		t.Errorf("the page asked %d times for settings, and %d times whether it may post, want both", stats.settings, stats.preflights)
+	}
 }
 
 // checkSDKRows holds the objects against what the SDKs were given.
