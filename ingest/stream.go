@@ -81,7 +81,9 @@ const receiptVersion = 1
 
 // String returns the opaque form: URL-safe, without padding.
 func (r Receipt) String() string {
-	var plain, coded [256]byte // nothing of a usual one is garbage: each request has one
+	// Each request has one: that of a WAL fits, and is no garbage but for its text.
+	var plain [96]byte
+	var coded [128]byte
 	buf := append(plain[:0], receiptVersion)
 	for _, s := range r {
 		var digits [20]byte

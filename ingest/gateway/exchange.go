@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -128,7 +129,11 @@ func (x *exchange) read(limit int) error {
 
 // readPlain reads the body as read does, and decompresses it if it says that it is compressed.
 func (x *exchange) readPlain(limit int) error {
-	switch coding := x.r.Header.Get("Content-Encoding"); coding {
+	coding := ""
+	if said := x.r.Header["Content-Encoding"]; len(said) > 0 {
+		coding = strings.ToLower(said[0])
+	}
+	switch coding {
 	case "", "identity":
 		return x.read(limit)
 	case "gzip", "x-gzip":

@@ -287,6 +287,7 @@ func TestCompressed(t *testing.T) {
 	}{
 		{"gzip", "gzip", good, 200, ""},
 		{"x-gzip", "x-gzip", good, 200, ""},
+		{"any case", "GZip", good, 200, ""},
 		{"two members", "gzip", zip(event[:20]) + zip(event[20:]), 200, ""},
 		{"identity", "identity", event, 200, ""},
 		{"bomb", "gzip", zip(strings.Repeat(" ", 1<<22)), 400, "too_large"},
