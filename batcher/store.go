@@ -17,11 +17,23 @@ var (
 	ErrNotFound = errors.New("object not found")
 	// ErrUnavailable: the outcome is unknown or nothing was done; resolve by reading, then try again.
 	ErrUnavailable = errors.New("object store unavailable")
+	// ErrDamaged: the store has this object and did not give the bytes that were put, at several tries: their checksum is wrong, or its disk
+	// does not read them. It is [ErrUnavailable], too, because whoever needs the object can only wait until a person brings it back; a reader
+	// of many objects asks for this one first, and goes on with the others.
+	ErrDamaged error = damaged{}
 	// ErrRefused: the store will never take this object (too large, key not permitted, checksum refused repeatedly).
 	ErrRefused = errors.New("object refused")
 	// ErrNotSafe: the store does not honour put-if-absent, or cannot make it durable; nothing may be built on it.
 	ErrNotSafe = errors.New("object store not safe")
 )
+
+// damaged is [ErrDamaged].
+type damaged struct{}
+
+func (damaged) Error() string { return "object damaged" }
+
+// Is makes ErrDamaged a kind of ErrUnavailable.
+func (damaged) Is(target error) bool { return target == ErrUnavailable }
 
 // ObjectInfo describes an object.
 type ObjectInfo struct {
@@ -40,7 +52,8 @@ type ObjectStore interface {
 	// one (perhaps by an earlier try of this call), ErrUnavailable if the outcome is unknown, ErrRefused if trying again is pointless.
 	// meta is at most 2 KiB in all.
 	PutIfAbsent(ctx context.Context, key string, body []byte, meta map[string]string) error
-	// Get returns the whole object; ErrNotFound, ErrUnavailable.
+	// Get returns the whole object; ErrNotFound, ErrUnavailable. With ErrDamaged, and only then, come the info and what there is of the bytes,
+	// for those who judge what is left of it.
 	Get(ctx context.Context, key string) ([]byte, ObjectInfo, error)
 	// Stat is Get without the body. What it has reported to exist exists after a power cut, too.
 	Stat(ctx context.Context, key string) (ObjectInfo, error)

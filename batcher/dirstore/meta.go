@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"millrace/batcher"
-	"millrace/ingest/vfs"
 )
 
 // metaVersion is the version of metadata files written here.
@@ -73,9 +72,9 @@ func (s *Store) dropMeta(name string) error {
 	return s.syncDir(filepath.Dir(name))
 }
 
-// readMeta returns the metadata of a key, or nil if there is none.
+// readMeta returns the metadata of a key, or nil if there is none; ErrDamaged, ErrUnknownVersion.
 func (s *Store) readMeta(key string) (*metaFile, error) {
-	b, err := vfs.ReadFile(s.fs, s.metaPath(key))
+	b, err := s.readFile(s.metaPath(key))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -84,10 +83,13 @@ func (s *Store) readMeta(key string) (*metaFile, error) {
 	}
 	var m metaFile
 	if err := json.Unmarshal(b, &m); err != nil {
-		return nil, fmt.Errorf("decode metadata of %q: %w", key, err)
+		return nil, fmt.Errorf("decode metadata of %q: %w: %w", key, batcher.ErrDamaged, err)
 	}
-	if m.V != metaVersion || m.Key != key {
-		return nil, fmt.Errorf("metadata of %q has version %d and key %q: %w", key, m.V, m.Key, batcher.ErrUnknownVersion)
+	switch {
+	case m.V != metaVersion:
+		return nil, fmt.Errorf("metadata of %q has version %d: %w", key, m.V, batcher.ErrUnknownVersion)
+	case m.Key != key:
+		return nil, fmt.Errorf("metadata of %q is of key %q: %w", key, m.Key, batcher.ErrDamaged)
 	}
 	return &m, nil
 }

@@ -123,14 +123,32 @@ func (s *Store) acquire(ctx context.Context, key string) (release func(), err er
 // Get implements [batcher.ObjectStore].
 func (s *Store) Get(ctx context.Context, key string) ([]byte, batcher.ObjectInfo, error) {
 	info, err := s.look(ctx, key)
-	if err != nil {
+	if err != nil && !errors.Is(err, batcher.ErrDamaged) {
 		return nil, batcher.ObjectInfo{}, fmt.Errorf("get %q: %w", key, err)
 	}
-	body, err := vfs.ReadFile(s.fs, s.path(key))
+	body, readErr := s.readFile(s.path(key))
+	if err == nil {
+		err = readErr // the metadata is told of first
+	}
 	if err != nil {
-		return nil, batcher.ObjectInfo{}, fmt.Errorf("get %q: %w", key, classify(err))
+		return body, info, fmt.Errorf("get %q: %w", key, classify(err))
 	}
 	return body, info, nil
+}
+
+// readTries is how often a file is read that the disk does not give.
+const readTries = 3
+
+// readFile returns ErrDamaged for a file that is there and that the disk cannot read.
+func (s *Store) readFile(name string) ([]byte, error) {
+	body, err := vfs.ReadFile(s.fs, name)
+	for try := 1; try < readTries && errors.Is(err, syscall.EIO); try++ {
+		body, err = vfs.ReadFile(s.fs, name)
+	}
+	if errors.Is(err, syscall.EIO) {
+		return nil, fmt.Errorf("%w: %w", batcher.ErrDamaged, err)
+	}
+	return body, err
 }
 
 // Stat implements [batcher.ObjectStore].

@@ -3,6 +3,7 @@ package dirstore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -142,6 +143,56 @@ func TestOwnNames(t *testing.T) {
 	}
 	if info, err := s.Stat(t.Context(), "events/x"); err != nil || len(info.Meta) != 0 || info.Size != 8 {
 		t.Errorf("replaced object: %+v, %v", info, err)
+	}
+}
+
+// TestDamaged: an object that the disk does not read, or whose metadata make no sense, is damaged: it alone, and with what is left of it. An
+// error that goes away by itself is none.
+func TestDamaged(t *testing.T) {
+	t.Parallel()
+	body := func(s *Store) string { return s.path("a/b") }
+	meta := func(s *Store) string { return s.metaPath("a/b") }
+	for _, tt := range []struct {
+		name  string
+		bad   func(s *Store) string // the file that
+		fails int                   // reads, or
+		text  string                // has this in it
+		left  string                // of the body
+		want  error
+	}{
+		{"body fails once", body, 1, "", "body", nil},
+		{"body", body, 1000, "", "", batcher.ErrDamaged},
+		{"metadata", meta, 1000, "", "body", batcher.ErrDamaged},
+		{"metadata is no JSON", meta, 0, "{", "body", batcher.ErrDamaged},
+		{"metadata of another", meta, 0, `{"v":1,"key":"a/c","size":4}`, "body", batcher.ErrDamaged},
+		{"newer metadata", meta, 0, `{"v":9,"key":"a/b","size":4}`, "", batcher.ErrUnknownVersion},
+	} {
+		bad, fails := "", 0
+		s := open(t, vfs.Inject(vfs.OS, func(op vfs.Op) error {
+			if op.Name == bad && op.Kind == vfs.OpRead && fails > 0 {
+				fails--
+				return &fs.PathError{Op: "read", Path: op.Name, Err: syscall.EIO}
+			}
+			return nil
+		}), t.TempDir())
+		for _, key := range []string{"a/b", "a/c"} {
+			if err := s.PutIfAbsent(t.Context(), key, []byte("body"), map[string]string{"k": "v"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		bad, fails = tt.bad(s), tt.fails
+		if tt.text != "" {
+			if err := os.WriteFile(bad, []byte(tt.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, _, err := s.Get(t.Context(), "a/b")
+		if !errors.Is(err, tt.want) || tt.want == nil && err != nil || string(got) != tt.left {
+			t.Errorf("%s: got %q, %v, want %q, %v", tt.name, got, err, tt.left, tt.want)
+		}
+		if got, _, err := s.Get(t.Context(), "a/c"); err != nil || string(got) != "body" {
+			t.Errorf("%s: the other object gives %q, %v", tt.name, got, err)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@
 //	409, 5xx, 429, no answer          ErrUnavailable: unknown outcome; ask, then try again
 //	too large, key too long, …        ErrRefused: this object never
 //	wrong checksum, three times       ErrRefused: something on the way changes these bytes each time
+//	the same on GET, three times      ErrDamaged: the store keeps other bytes than were put
 //	401, 403, no such bucket, …       ErrUnavailable with what an operator must do: the next try can be right
 //
 // Only what is certain to be the object's own fault is ErrRefused, because the caller gives up such a batch for good.

@@ -21,7 +21,8 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// corruptTries is how often a body is sent whose checksum the store does not find right.
+// corruptTries is how often a body is sent whose checksum the store does not find right, and how often one is asked for that comes with a wrong
+// one.
 const corruptTries = 3
 
 // PutIfAbsent implements [batcher.ObjectStore].
@@ -63,18 +64,23 @@ func crcText(body []byte) string {
 	return base64.StdEncoding.EncodeToString(sum)
 }
 
-// Get implements [batcher.ObjectStore].
+// Get implements [batcher.ObjectStore]. A body of the right length and the wrong checksum is asked for again, since it may have changed on the
+// way; if it stays wrong, the store has it so.
 func (s *Store) Get(ctx context.Context, key string) ([]byte, batcher.ObjectInfo, error) {
 	body, info, err := s.get(ctx, key)
-	if err != nil {
-		return nil, batcher.ObjectInfo{}, fmt.Errorf("get %q: %w", key, err)
+	for try := 1; try < corruptTries && errors.Is(err, batcher.ErrDamaged); try++ {
+		body, info, err = s.get(ctx, key)
 	}
-	return body, info, nil
+	if err != nil {
+		err = fmt.Errorf("get %q: %w", key, err)
+	}
+	return body, info, err
 }
 
 func (s *Store) get(ctx context.Context, key string) ([]byte, batcher.ObjectInfo, error) {
+	var none batcher.ObjectInfo
 	if batcher.CheckKey(key) != nil {
-		return nil, batcher.ObjectInfo{}, batcher.ErrNotFound
+		return nil, none, batcher.ErrNotFound
 	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
@@ -84,21 +90,24 @@ func (s *Store) get(ctx context.Context, key string) ([]byte, batcher.ObjectInfo
 	}
 	out, err := s.client.GetObject(ctx, in)
 	if err != nil {
-		return nil, batcher.ObjectInfo{}, classify(err)
+		return nil, none, classify(err)
 	}
 	defer out.Body.Close()
 	size := aws.ToInt64(out.ContentLength)
 	body := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
-	if _, err := io.Copy(body, out.Body); err != nil {
-		// The SDK's tries end with the header. A body that breaks off, or whose checksum is wrong, is for the caller to ask for again.
-		return nil, batcher.ObjectInfo{}, fmt.Errorf("read the body: %w: %w", batcher.ErrUnavailable, err)
+	_, err = io.Copy(body, out.Body)
+	info := batcher.ObjectInfo{Key: key, Size: size, ModTime: aws.ToTime(out.LastModified).UTC(), Meta: lower(out.Metadata)}
+	switch whole := out.ContentLength != nil && int64(body.Len()) == size; {
+	case err == nil && whole:
+		return body.Bytes(), info, nil
+	case err == nil:
+		return nil, none, fmt.Errorf("read %d bytes of %d: %w", body.Len(), size, batcher.ErrUnavailable)
+	case whole && ctx.Err() == nil:
+		// The connection has nothing more to say after the last byte: it is the SDK's check of the checksum that failed.
+		return body.Bytes(), info, fmt.Errorf("%w: %d bytes: %w", batcher.ErrDamaged, size, err)
 	}
-	if int64(body.Len()) != size {
-		return nil, batcher.ObjectInfo{}, fmt.Errorf("read %d bytes of %d: %w", body.Len(), size, batcher.ErrUnavailable)
-	}
-	return body.Bytes(), batcher.ObjectInfo{
-		Key: key, Size: size, ModTime: aws.ToTime(out.LastModified).UTC(), Meta: lower(out.Metadata),
-	}, nil
+	// The SDK's tries end with the header. A body that breaks off is for the caller to ask for again.
+	return nil, none, fmt.Errorf("read the body: %w: %w", batcher.ErrUnavailable, err)
 }
 
 // Stat implements [batcher.ObjectStore].

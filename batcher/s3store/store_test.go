@@ -243,7 +243,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestBrokenRead: a body that breaks off, or that is not what was put, is no object.
+// TestBrokenRead: a body that breaks off, or that is not what was put, is no object; one that changed on the way only is asked for again.
 func TestBrokenRead(t *testing.T) {
 	t.Parallel()
 	v := batchertest.StartVersity(t)
@@ -267,20 +267,65 @@ func TestBrokenRead(t *testing.T) {
 	if _, _, err := s.Get(t.Context(), "k"); !errors.Is(err, batcher.ErrUnavailable) {
 		t.Errorf("body that breaks off: got %v, want %v", err, batcher.ErrUnavailable)
 	}
-	p.set(func(w http.ResponseWriter, r *http.Request, pass http.Handler) bool {
-		rec := httptest.NewRecorder()
-		pass.ServeHTTP(rec, r)
-		for k, v := range rec.Header() {
-			w.Header()[k] = v
+	for _, tt := range []struct {
+		name    string
+		changed int // so many times
+		want    error
+		calls   int64
+	}{
+		{"body that changes on the way, twice", corruptTries - 1, nil, corruptTries},
+		{"body that is changed", 1000, batcher.ErrDamaged, corruptTries},
+	} {
+		left := tt.changed
+		p.set(func(w http.ResponseWriter, r *http.Request, pass http.Handler) bool {
+			rec := httptest.NewRecorder()
+			pass.ServeHTTP(rec, r)
+			for k, v := range rec.Header() {
+				w.Header()[k] = v
+			}
+			w.WriteHeader(rec.Code)
+			if left > 0 {
+				left--
+				rec.Body.Bytes()[len(body)/2] ^= 1
+			}
+			_, _ = w.Write(rec.Body.Bytes())
+			return true
+		})
+		got, info, err := s.Get(t.Context(), "k")
+		if !errors.Is(err, tt.want) || tt.want == nil && err != nil || p.calls.Load() != tt.calls {
+			t.Errorf("%s: got %v after %d tries, want %v after %d", tt.name, err, p.calls.Load(), tt.want, tt.calls)
 		}
-		w.WriteHeader(rec.Code)
-		changed := rec.Body.Bytes()
-		changed[len(changed)/2] ^= 1
-		_, _ = w.Write(changed)
-		return true
-	})
-	if _, _, err := s.Get(t.Context(), "k"); !errors.Is(err, batcher.ErrUnavailable) {
-		t.Errorf("body that was changed: got %v, want %v", err, batcher.ErrUnavailable)
+		if len(got) != len(body) || bytes.Equal(got, body) != (err == nil) || info.Size != int64(len(body)) {
+			t.Errorf("%s: %d bytes, info %+v", tt.name, len(got), info)
+		}
+		if err != nil && !errors.Is(err, batcher.ErrUnavailable) {
+			t.Errorf("%s: %v is not %v, for which loops wait", tt.name, err, batcher.ErrUnavailable)
+		}
+	}
+}
+
+// TestDamagedAtRest: a bit that flips on the server's disk is found, with the object's name.
+func TestDamagedAtRest(t *testing.T) {
+	t.Parallel()
+	v := batchertest.StartVersity(t)
+	s := open(t, v, v.Endpoint, nil)
+	if err := s.PutIfAbsent(t.Context(), "a/b", []byte("0123456789"), map[string]string{"batch": "b"}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(v.Dir, s.o.Bucket, "a", "b"), os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteAt([]byte("x"), 5)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, info, err := s.Get(t.Context(), "a/b")
+	if !errors.Is(err, batcher.ErrDamaged) || !strings.Contains(fmt.Sprint(err), `"a/b"`) {
+		t.Errorf("got %v, want %v and the key", err, batcher.ErrDamaged)
+	}
+	if string(body) != "01234x6789" || info.Meta["batch"] != "b" {
+		t.Errorf("what is left: %q with %v", body, info.Meta)
 	}
 }
 
