@@ -41,7 +41,7 @@ func (a *app) buildConsole(_ context.Context) error {
 		deps.Finder = a.worker
 	}
 	if s := a.schedule; s != nil {
-		deps.Store, deps.Control, deps.Executors, deps.Resume = s.store, s.engine, s.executors, s.hold.resume
+		deps.Store, deps.Control, deps.Executors = s.store, s.engine, s.executors
 	}
 	srv, err := api.New(deps, api.Options{
 		Token: token, BasePath: c.BasePath, Hosts: c.Hosts, TLS: c.TLS.On(), Version: api.Version(BuildVersion()), Logger: a.log, Registerer: a.metrics,
