@@ -323,6 +323,11 @@ func (l *Loaded) SourceList(dir string) ([]ingest.Source, error) {
 		}
 		src.Secrets = c.secrets("sources."+name+".secrets", dir, s.Secrets)
 		src.Tokens = c.secrets("sources."+name+".tokens", dir, s.Tokens)
+		if src.Kind == ingest.KindWebhook && len(c.faults) == 0 {
+			if _, err := webhook.New(&src); err != nil {
+				c.bad("sources."+name+".secrets", "", "%v", err)
+			}
+		}
 		out = append(out, src)
 	}
 	if err := c.faults.or(); err != nil {

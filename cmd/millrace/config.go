@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"millrace/cmd/internal/app"
 	"millrace/configs"
 )
 
@@ -19,16 +20,13 @@ func newConfigCheck(g *global) *cobra.Command {
 	return &cobra.Command{
 		Use: "check", Short: "Report all that is wrong with the configuration", Args: exactArgs(0),
 		Long: `Report all that is wrong with the configuration, file, environment and flags: each fault with its place and what to do.
-Secrets that are referred to must be there. The exit code is 3 if there is any fault.`,
+Secrets and certificates that are referred to must be there. The exit code is 3 if there is any fault.`,
 		RunE: func(*cobra.Command, []string) error {
 			l, err := g.load(configs.Default())
 			if err != nil {
 				return err
 			}
-			if err := l.Validate(); err != nil {
-				return err
-			}
-			if _, err := l.SourceList(l.Dir()); err != nil {
+			if err := app.Check(l); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(g.out, "ok: %s\n", orDefault(l.File))

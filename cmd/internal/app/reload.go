@@ -125,6 +125,17 @@ func (a *app) changeGateway(cfg *configs.Loaded, sources []ingest.Source) error 
 	return a.gateway.SetLimits(l)
 }
 
+// Check reports what is wrong with a configuration, as far as it can be known without starting anything: the values, the secrets and the
+// certificates that they refer to.
+func Check(cfg *configs.Loaded) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	_, err := cfg.SourceList(cfg.Dir())
+	_, certErr := readCertificates(cfg)
+	return errors.Join(err, certErr)
+}
+
 // readCertificates reads those of both listeners.
 func readCertificates(cfg *configs.Loaded) (map[string]*tls.Certificate, error) {
 	out := map[string]*tls.Certificate{}
