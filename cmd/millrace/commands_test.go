@@ -296,6 +296,7 @@ func TestExitCodes(t *testing.T) {
 		{exitNotFound, []string{"send", "nosuchsource"}},
 		{exitAuth, []string{"runs", "ls", "--server", "http://" + s.console, "--token", "wrong"}},
 		{exitUnreachable, []string{"runs", "ls", "--server", "http://" + freeAddr(t)}},
+		{exitConflict, append([]string{"admin", "resume", "--since", "now"}, here...)},
 		{exitUnreachable, []string{"send", "web", "--to", "http://" + freeAddr(t)}},
 	} {
 		out, errs, code := millrace(t, t.TempDir(), nil, tt.args...)

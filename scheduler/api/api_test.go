@@ -104,6 +104,8 @@ func TestAnswersFitDocument(t *testing.T) {
 		{"GET", "/verify", "", 404}, {"POST", "/verify", "", 200}, {"GET", "/verify", "", 200},
 		{"GET", "/config", "", 200}, {"GET", "/version", "", 200}, {"GET", "/status", "", 200}, {"GET", "/openapi.yaml", "", 200},
 		{"GET", "/batches/tail?from=odd", "", 422}, {"GET", "/events/tail?from=odd", "", 422},
+		{"POST", "/admin/resume", `{"since":"2026-11-23T10:00:00Z"}`, 200}, {"POST", "/admin/resume", `{"since":"2026-11-23T11:00:00Z"}`, 409},
+		{"POST", "/admin/resume", `{"since":"yesterday"}`, 422}, {"POST", "/admin/resume", `{}`, 422},
 	} {
 		name := fmt.Sprintf("%s %s %d", tt.method, tt.path, tt.want)
 		w := r.ask(tt.method, "/api/v1"+tt.path, tt.body)

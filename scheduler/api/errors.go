@@ -13,6 +13,7 @@ import (
 
 	"millrace/batcher"
 	"millrace/scheduler"
+	"millrace/trigger"
 )
 
 // Errors of the console itself.
@@ -25,6 +26,9 @@ var (
 	errTooLong = errors.New("body too long")
 	errPanic   = errors.New("panic")
 )
+
+// ErrNotHeld is what Deps.Resume returns for a ledger that is not on hold.
+var ErrNotHeld = errors.New("dispatch is not on hold")
 
 // invalid is a request that can not be carried out; the text is for the client.
 func invalid(format string, args ...any) error {
@@ -51,6 +55,8 @@ var faults = []struct {
 	{errHost, fault{http.StatusMisdirectedRequest, "wrong_host", "the console does not answer to this host name; see console.hosts", false}},
 	{errNotHere, fault{http.StatusNotImplemented, "not_here", "this process does not have the role for it; ask one that has", false}},
 	{errBusy, fault{http.StatusConflict, "busy", "the same is going on already", false}},
+	{ErrNotHeld, fault{http.StatusConflict, "not_held", "dispatch is not on hold: there was no restore, or it was resumed", false}},
+	{trigger.ErrUnavailable, fault{http.StatusServiceUnavailable, "unavailable", "the scheduler or a chain is not ready for it; try again", true}},
 	{errTooLong, fault{http.StatusRequestEntityTooLarge, "too_large", "the body is larger than the console takes", false}},
 	{scheduler.ErrNotFound, fault{http.StatusNotFound, "not_found", "there is no such thing", true}},
 	{batcher.ErrNotFound, fault{http.StatusNotFound, "not_found", "the object does not exist", false}},

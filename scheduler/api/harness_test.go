@@ -65,6 +65,7 @@ func newRig(t *testing.T, change ...func(*Deps, *Options)) *rig {
 			}
 			return []*scheduler.DAG{{ID: "load"}}, nil
 		},
+		Resume:  resumeOnce(),
 		Metrics: r.reg,
 	}
 	o := Options{

@@ -68,6 +68,7 @@ func (s *Server) table() []route {
 		{get, v1 + "/runs/:run/logs", guarded, true, s.getLogs},
 		{get, v1 + "/verify", guarded, false, s.lastVerify},
 		{post, v1 + "/verify", guarded, true, s.runVerify},
+		{post, v1 + "/admin/resume", guarded, true, s.resume},
 		{get, v1 + "/config", guarded, false, s.getConfig},
 		{get, v1 + "/version", guarded, false, func(c echo.Context) error { return c.JSON(http.StatusOK, s.o.Version) }},
 		{get, v1 + "/status", guarded, false, s.getStatus},

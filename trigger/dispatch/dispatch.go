@@ -124,7 +124,7 @@ func (d *Dispatcher) load(ctx context.Context) error {
 	now := time.Now()
 	d.book, d.streams, d.listDue = newBook(m), map[ingest.Stream]*stream{}, now
 	for _, c := range m.Cursors {
-		if c.Stream != startMark {
+		if !trigger.IsMark(c.Stream) {
 			d.streams[c.Stream] = newStream(c.Stream, c.Seq, now)
 			d.streams[c.Stream].recorded = true
 		}

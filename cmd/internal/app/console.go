@@ -41,7 +41,7 @@ func (a *app) buildConsole(_ context.Context) error {
 		deps.Finder = a.worker
 	}
 	if s := a.schedule; s != nil {
-		deps.Store, deps.Control, deps.Executors = s.store, s.engine, s.executors
+		deps.Store, deps.Control, deps.Executors, deps.Resume = s.store, s.engine, s.executors, s.hold.resume
 	}
 	srv, err := api.New(deps, api.Options{
 		Token: token, BasePath: c.BasePath, Hosts: c.Hosts, TLS: c.TLS.On(), Version: api.Version(BuildVersion()), Logger: a.log, Registerer: a.metrics,
@@ -121,6 +121,9 @@ func (a *app) greet() {
 		_, _ = fmt.Fprintf(w, "  events   %s://%s\n", a.certs["ingest"].scheme(), a.cfg.Ingest.Listen)
 	}
 	_, _ = fmt.Fprintf(w, "  console  %s\n", a.console)
+	if a.schedule != nil && a.schedule.hold.held {
+		_, _ = fmt.Fprintln(w, "  HOLD     the state was restored: no batch starts a run until 'millrace admin resume --since' says from when on")
+	}
 	if !a.opts.Dev {
 		return
 	}
