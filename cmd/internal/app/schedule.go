@@ -21,6 +21,7 @@ type scheduling struct {
 	executors map[string]scheduler.Executor
 	engine    *engine.Engine
 	dispatch  *dispatch.Dispatcher
+	hold      *hold
 }
 
 // buildSchedule adds dispatch, engine and executor.
@@ -43,16 +44,12 @@ func (a *app) buildSchedule(ctx context.Context) error {
 		return err
 	}
 	s.dispatch = dispatch.New(a.catalogue, store, s.engine, s.engine, dispatch.Options{Bus: a.bus, Log: a.log, Registerer: a.metrics})
+	if s.hold, err = newHold(ctx, s); err != nil {
+		return err
+	}
 	a.schedule = s
 	a.back("engine", s.engine.Run)
-	a.back("dispatch", func(ctx context.Context) error {
-		select { // a ledger that is new starts with the rules that the files have
-		case <-s.engine.Ready():
-			return s.dispatch.Run(ctx)
-		case <-ctx.Done():
-			return nil
-		}
-	})
+	a.back("dispatch", s.dispatchWhenReady)
 	a.back("dags", a.followDAGs)
 	a.back("retention", func(ctx context.Context) error {
 		prune(ctx, store.Prune, func() time.Duration { return a.live.Load().Store.Retention }, a.log)
@@ -61,11 +58,23 @@ func (a *app) buildSchedule(ctx context.Context) error {
 	return nil
 }
 
+// dispatchWhenReady begins with the rules that the files have, which a new ledger starts with, and after a restore when it was resumed.
+func (s *scheduling) dispatchWhenReady(ctx context.Context) error {
+	for _, begun := range []<-chan struct{}{s.engine.Ready(), s.hold.resumed} {
+		select {
+		case <-begun:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return s.dispatch.Run(ctx)
+}
+
 // awaitLedger waits, in a process that also schedules, until dispatch has recorded where its ledger starts, and reports whether it has: a new
 // ledger starts at the tails that exist, so a batch that was cut before would count as the past and start nothing. Nothing is lost meanwhile,
-// since the log holds what comes in.
+// since the log holds what comes in. A ledger on hold is not new.
 func (a *app) awaitLedger(ctx context.Context) bool {
-	if a.schedule == nil {
+	if a.schedule == nil || a.schedule.hold.held {
 		return true
 	}
 	select {
