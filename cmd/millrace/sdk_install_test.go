@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
@@ -61,10 +62,15 @@ func findTool(t *testing.T, pkg string, names ...string) string {
 	return ""
 }
 
-// installed returns a directory outside of the tree where install has succeeded with these pins, and where works still does. Two processes may
-// install at the same time: the last step is a rename.
+// installing makes the tests of this process install one after the other.
+var installing sync.Mutex
+
+// installed returns a directory outside of the tree where install has succeeded with these pins, and where works still does. Processes may install
+// at the same time: the last step is a rename, and who comes second takes what the first has left.
 func installed(t *testing.T, name string, pins []string, install func(dir string) [][]string, works func(dir string) []string) string {
 	t.Helper()
+	installing.Lock()
+	defer installing.Unlock()
 	sum := sha256.New()
 	for _, path := range pins {
 		text, err := os.ReadFile(path)
@@ -95,9 +101,12 @@ func installed(t *testing.T, name string, pins []string, install func(dir string
 			t.Skipf("install the SDKs of %v: %v: %v\n%s", pins, args, err, out)
 		}
 	}
-	_ = os.RemoveAll(dir) // one that does not work any more
+	if _, err := command(works(dir)); err == nil {
+		return dir
+	}
+	_ = os.RemoveAll(dir) // one that does not work any more, because its python is gone
 	if err := os.Rename(fresh, dir); err != nil {
-		t.Logf("another process was first: %v", err)
+		t.Fatal(err)
 	}
 	if out, err := command(works(dir)); err != nil {
 		t.Fatalf("%v: %v\n%s", works(dir), err, out)
