@@ -100,7 +100,7 @@ func idempotencyKey(h http.Header) (string, error) {
 func (x *exchange) unpack() (io.Reader, func(), error) {
 	x.wire = wire{x: x, from: x.r.Body}
 	nothing := func() {}
-	coding := x.r.Header.Get("Content-Encoding")
+	coding := strings.ToLower(x.r.Header.Get("Content-Encoding"))
 	switch coding {
 	case "", "identity":
 		if x.r.ContentLength > x.limits.MaxBulk {

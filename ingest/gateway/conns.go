@@ -113,9 +113,15 @@ func (c *conn) CloseWrite() error {
 	return nil
 }
 
-func addrOf(c net.Conn) netip.Addr {
-	peer, _ := netip.ParseAddrPort(c.RemoteAddr().String())
-	return peer.Addr().Unmap()
+// addrOf returns whose connection it is: its peer's address, or for IPv6, where a host has as many as it likes, the network of 64 bits.
+func addrOf(peer net.Addr) netip.Addr {
+	at, err := netip.ParseAddrPort(peer.String())
+	addr := at.Addr().Unmap().WithZone("")
+	if err != nil || addr.Is4() {
+		return addr
+	}
+	network, _ := addr.Prefix(64) // of IPv6 there always is one
+	return network.Addr()
 }
 
 // accept accepts connections of ln and sends them to out, until ln is closed. It returns why.
@@ -134,7 +140,7 @@ func (c *conns) accept(ctx context.Context, ln net.Listener, out chan<- net.Conn
 			return err
 		}
 		pause = 0
-		addr := addrOf(raw)
+		addr := addrOf(raw.RemoteAddr())
 		over, ok := c.admit(addr)
 		if over != nil || !ok {
 			c.metrics.refused("connections")

@@ -57,7 +57,7 @@ var faults = []struct {
 	{context.DeadlineExceeded, fault{http.StatusServiceUnavailable, "timeout", "the log took too long; come back later", 5}},
 	{clickstream.ErrBadBody, fault{http.StatusBadRequest, "bad_json", "the body is not JSON of this route", 0}},
 	{errTooLong, fault{http.StatusBadRequest, "too_large", "the body is larger than the server takes", 0}},
-	{errRatio, fault{http.StatusBadRequest, "ratio", "the body grows more than the server takes when it is decompressed; compress it in smaller parts", 0}},
+	{errRatio, fault{http.StatusBadRequest, "ratio", "the body grows more than the server takes when it is decompressed (ingest.max_ratio); send it without compression", 0}},
 	{errCoding, fault{http.StatusBadRequest, "bad_encoding", "the body is not what its Content-Encoding says, or that is not gzip (bulk: or zstd)", 0}},
 	{errFraming, fault{http.StatusBadRequest, "framing", "the body's chunks are not well formed", 0}},
 	{errHeaders, fault{http.StatusBadRequest, "headers", "the request has more header lines than the server takes", 0}},

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -238,6 +240,18 @@ var reaches = map[string]func(t *testing.T){
 		}
 		r.want(r.ask(unknown), "400 unknown_key")
 	},
+}
+
+// TestAddrOf: who shares a network shares the bound of connections.
+func TestAddrOf(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"192.0.2.7:1": "192.0.2.7", "[::ffff:192.0.2.7]:2": "192.0.2.7", "[2001:db8::1:2:3:4]:3": "2001:db8::", "[fe80::1%eth0]:4": "fe80::",
+	} {
+		if got := addrOf(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(text))).String(); got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+	}
 }
 
 // until asks until it is answered as wanted: only the server knows when a connection has ended.
