@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -283,6 +285,23 @@ func TestLimits(t *testing.T) {
 			}
 			reach(t)
 		})
+	}
+}
+
+// TestLimitsDoc holds docs/limits.md to the code: it has a row for every limit, under the key that it has in the configuration.
+func TestLimitsDoc(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../../docs/limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := regexp.MustCompile(`[A-Z]+[a-z]*`)
+	for f := range reflect.TypeFor[Limits]().Fields() {
+		key := strings.ToLower(strings.Join(words.FindAllString(f.Name, -1), "_"))
+		key = strings.Replace(key, "orphan_rate", "unknown_key_rate", 1) // what is called an orphan here
+		if !strings.Contains(string(doc), "\n| `"+key+"` |") {
+			t.Errorf("docs/limits.md has no row for %s", key)
+		}
 	}
 }
 
