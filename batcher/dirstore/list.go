@@ -111,7 +111,7 @@ func (w *walk) object(key string) error {
 		}
 	}
 	info, err := w.s.describe(key, file)
-	if err != nil {
+	if err != nil && !errors.Is(err, batcher.ErrDamaged) { // the file's own time will do; Get tells of the damage
 		return err
 	}
 	info.Meta = nil

@@ -193,6 +193,9 @@ func TestDamaged(t *testing.T) {
 		if got, _, err := s.Get(t.Context(), "a/c"); err != nil || string(got) != "body" {
 			t.Errorf("%s: the other object gives %q, %v", tt.name, got, err)
 		}
+		if errors.Is(tt.want, batcher.ErrDamaged) && !listed(t, s, "a/b") {
+			t.Errorf("%s: not listed", tt.name)
+		}
 	}
 }
 

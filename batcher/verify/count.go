@@ -18,18 +18,24 @@ func (f *found) about(k Kind, format string, args ...any) Problem {
 	}
 }
 
-// count takes what was found for the cuts of one entry into the state of the chain; results has nil for cuts without rows.
-func (w *walker) count(st *chainState, e *batcher.Entry, results []*found) {
-	for i, f := range results {
+// count takes an entry, and what next returns for each of its cuts with rows, into the state of the chain. It reports false if there is no next.
+func (w *walker) count(st *chainState, e *batcher.Entry, next func() *found) bool {
+	w.entry(st, e)
+	for i := range e.Cuts {
 		c := &e.Cuts[i]
 		if c.Last >= st.keep {
 			for _, d := range c.Dups {
 				st.named.dups[c.Lane] = append(st.named.dups[c.Lane], span{d.First, d.Last, fateDuplicate})
 			}
 		}
-		if f == nil {
+		if c.Count == 0 {
 			continue
 		}
+		f := next()
+		if f == nil {
+			return false
+		}
+		w.keys = append(w.keys, maphash.String(w.seed, c.Object))
 		w.countBatch(st, f)
 		for _, p := range f.problems {
 			w.add(p)
@@ -40,17 +46,21 @@ func (w *walker) count(st *chainState, e *batcher.Entry, results []*found) {
 	for i := range e.Facts {
 		w.closeBatch(st, e, &e.Facts[i])
 	}
+	return true
 }
 
 func (w *walker) countBatch(st *chainState, f *found) {
 	c, rest := f.cut, fateNone
 	switch f.state {
 	case stateAbsent:
-		rest = fateInFlight
-		if f.entry.Seq <= st.tail.Done {
-			rest = fateSetAside
+		rest = fateSetAside
+		switch {
+		case f.entry.Seq <= st.tail.Done:
 			f.problem(Missing, c.Count, "no object, although entry %d says done up to %d", st.tail.Seq, st.tail.Done)
-		} else {
+		case st.end >= 0 && c.Last >= st.end:
+			f.problem(BeyondLog, c.Count, "no object, and this log of the chain ended before offset %d: it is an older copy, or its disk lost records", st.end)
+		default:
+			rest = fateInFlight
 			w.report.InFlight.Items++
 			w.report.InFlight.Rows += c.Count
 		}

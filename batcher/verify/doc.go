@@ -9,10 +9,13 @@
 // facts that a later entry recorded.
 //
 // It only reads, and may run beside workers. What they are at is no fault: a cut of an entry after done whose object does not exist yet is in
-// flight, and a record that no entry has cut yet is not cut; both are counted apart. Each chain is judged as of its tail when its walk began.
+// flight, and a record that no entry has cut yet is not cut; both are counted apart. Such a cut is no longer in flight, but [BeyondLog], where
+// the log at hand has ended before its records. Each chain is judged as of its tail when its walk began.
 //
-// Memory is bounded by a group of entries and the objects read at the same time, one bit for each offset between the chain's low and its tail
-// (or of the log, if that is longer), and 8 bytes for each batch to tell orphans.
+// One object that is damaged is a problem of that object; only a store that cannot be asked at all ends the walk.
+//
+// Memory is bounded by a group of entries, the objects read at the same time with 8 bytes for each of their rows, one bit for each offset
+// between the chain's low and its tail (or of the log, if that is longer), and 8 bytes for each batch to tell orphans.
 //
 // Not seen here: a payload that was changed before its record reached the log, and, without a log, a record that no entry mentions.
 package verify

@@ -68,19 +68,24 @@ func (f *found) strangeRow(k Kind, format string, args ...any) {
 func (w *walker) object(ctx context.Context, e *batcher.Entry, c *batcher.Cut) (*found, error) {
 	f := &found{entry: e, cut: c}
 	body, info, err := w.store.Get(ctx, c.Object)
-	if errors.Is(err, batcher.ErrNotFound) {
+	switch {
+	case errors.Is(err, batcher.ErrNotFound):
 		f.state = stateAbsent
 		return f, nil
-	}
-	if err != nil {
+	case errors.Is(err, batcher.ErrDamaged): // and body is what there is of it
+		f.state = stateBad
+		f.problem(Damaged, 0, "%v", err)
+	case err != nil:
 		return nil, err
 	}
 	f.bytes = int64(len(body))
 	f.facts, err = encode.FactsOf(info)
 	switch {
 	case errors.Is(err, encode.ErrNoFacts):
+		if f.state != stateBad { // damaged metadata are none
+			f.problem(Overwritten, 0, "object has no metadata of a batch")
+		}
 		f.state = stateBad
-		f.problem(Overwritten, 0, "object has no metadata of a batch")
 	case err != nil:
 		return nil, err
 	case f.facts.Void != "":
@@ -102,7 +107,7 @@ func (w *walker) object(ctx context.Context, e *batcher.Entry, c *batcher.Cut) (
 
 // compare checks what the object says of itself against the cut and against its bytes.
 func (f *found) compare(body []byte) {
-	m := &f.facts
+	m, told := &f.facts, f.state == stateBad
 	switch {
 	case m.Batch != f.cut.Batch:
 		f.state = stateBad
@@ -111,7 +116,7 @@ func (f *found) compare(body []byte) {
 		f.state = stateBad
 		f.problem(Overwritten, 0, "object says %d rows of digest %.12s, the entry %d of %.12s", m.Rows, m.Records, f.cut.Count, f.cut.Records)
 	}
-	if sum := encode.Checksum(body); sum != m.Checksum {
+	if sum := encode.Checksum(body); sum != m.Checksum && !told {
 		f.state = stateBad
 		f.problem(Damaged, 0, "%d bytes have %s, the object says %s", len(body), sum, m.Checksum)
 	}
@@ -184,6 +189,10 @@ func (w *walker) sidecar(ctx context.Context, f *found) error {
 	body, _, err := w.store.Get(ctx, batcher.IDsKey(f.cut.Batch))
 	if errors.Is(err, batcher.ErrNotFound) {
 		f.problem(Sidecar, f.cut.Count, "the id sidecar does not exist")
+		return nil
+	}
+	if errors.Is(err, batcher.ErrDamaged) {
+		f.problem(Sidecar, f.cut.Count, "%v", err)
 		return nil
 	}
 	if err != nil {

@@ -29,6 +29,10 @@ const (
 	Sidecar Kind = "sidecar"
 	// Orphan: an object that no cut names.
 	Orphan Kind = "orphan"
+	// BeyondLog: records that the chain has claimed for an object which does not exist, and that lie beyond the end of a closed incarnation of
+	// the log at hand. Nobody who has only this log can make the object: the log is an older copy, or its disk acknowledged what it did not
+	// store.
+	BeyondLog Kind = "beyond_log"
 	// Chain: entries that are missing, or that contradict each other.
 	Chain Kind = "chain"
 )

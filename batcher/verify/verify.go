@@ -93,26 +93,24 @@ type chainState struct {
 	cover   *cover
 	named   *named
 	keep    int64             // offsets from here on are compared with the log
+	end     int64             // of the closed incarnation of the log at hand; -1: it goes on, or there is none
 	waiting map[string]*found // batches whose facts no entry has recorded yet
 }
 
 func (w *walker) stream(ctx context.Context, s ingest.Stream) error {
-	tail, err := w.cat.Tail(ctx, s, 0)
-	if errors.Is(err, batcher.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
+	tail, end, err := w.tail(ctx, s)
+	if end == 0 || err != nil {
 		return err
 	}
 	w.report.Streams++
-	w.ends[s] = tail.Seq
-	st := &chainState{tail: tail, cover: &cover{}, named: newNamed(), keep: math.MaxInt64, waiting: make(map[string]*found)}
+	w.ends[s] = end
+	st := &chainState{tail: tail, cover: &cover{}, named: newNamed(), keep: math.MaxInt64, end: -1, waiting: make(map[string]*found)}
 	if l := w.logs[s]; l != nil {
-		st.keep = l.low
+		st.keep, st.end = l.low, l.next
 		l.tail, l.cover, l.named = tail, st.cover, st.named
 	}
-	for seq := int64(1); seq <= tail.Seq; seq += groupEntries {
-		entries, err := w.entries(ctx, s, seq, min(seq+groupEntries-1, tail.Seq))
+	for seq := int64(1); seq <= end; seq += groupEntries {
+		entries, err := w.entries(ctx, s, seq, min(seq+groupEntries-1, end))
 		if err != nil {
 			return err
 		}
@@ -127,6 +125,31 @@ func (w *walker) stream(ctx context.Context, s ingest.Stream) error {
 		}
 	}
 	return nil
+}
+
+// tail returns the newest entry that reads, and the number of the newest that exists; 0 if there is none. As a rule that is one entry. The walk
+// tells of those that do not read.
+func (w *walker) tail(ctx context.Context, s ingest.Stream) (tail batcher.Entry, end int64, err error) {
+	tail, err = w.cat.Tail(ctx, s, 0)
+	switch {
+	case err == nil:
+		return tail, tail.Seq, nil
+	case errors.Is(err, batcher.ErrNotFound):
+		return tail, 0, nil
+	case cannotAsk(err):
+		return tail, 0, err
+	}
+	for ; ; end++ {
+		e, err := w.cat.Entry(ctx, s, end+1)
+		switch {
+		case err == nil:
+			tail = e
+		case errors.Is(err, batcher.ErrNotFound):
+			return tail, end, nil
+		case cannotAsk(err):
+			return tail, 0, err
+		}
+	}
 }
 
 // entries reads entries from to to, in parallel. Those that are missing or do not read are problems, and left out.
@@ -149,7 +172,8 @@ func (w *walker) entries(ctx context.Context, s ingest.Stream, from, to int64) (
 	entries := got[:0]
 	for i, err := range errs {
 		if err != nil {
-			w.add(Problem{Kind: Chain, Stream: s, Seq: from + int64(i), What: err.Error()})
+			seq := from + int64(i)
+			w.add(Problem{Kind: Chain, Stream: s, Seq: seq, Key: batcher.ChainKey(s, seq), What: err.Error()})
 			continue
 		}
 		entries = append(entries, got[i])
@@ -159,36 +183,60 @@ func (w *walker) entries(ctx context.Context, s ingest.Stream, from, to int64) (
 
 // cannotAsk reports whether err says nothing about the data.
 func cannotAsk(err error) bool {
-	return errors.Is(err, batcher.ErrUnavailable) || errors.Is(err, batcher.ErrUnknownVersion) ||
+	return errors.Is(err, batcher.ErrUnavailable) && !errors.Is(err, batcher.ErrDamaged) || errors.Is(err, batcher.ErrUnknownVersion) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// group checks entries that follow each other, and their objects.
+// group checks entries that follow each other, and their objects: Workers of them are read at a time, and counted in the order of the cuts. An
+// object takes memory for each of its rows until it is counted, so no more are begun before that.
 func (w *walker) group(ctx context.Context, st *chainState, entries []batcher.Entry) error {
-	results := make([][]*found, len(entries))
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(w.o.Workers)
-	for i := range entries {
-		e := &entries[i]
-		w.entry(st, e)
-		results[i] = make([]*found, len(e.Cuts))
-		for j := range e.Cuts {
-			c := &e.Cuts[j]
-			if c.Count == 0 {
-				continue
+	queue := make(chan chan *found, w.o.Workers-1) // of what was begun, in order; this function holds one more
+	g.Go(func() error {                            // ends when all is begun, or with gctx
+		for i := range entries {
+			e := &entries[i]
+			for j := range e.Cuts {
+				if e.Cuts[j].Count == 0 {
+					continue
+				}
+				result := make(chan *found, 1)
+				select {
+				case queue <- result:
+				case <-gctx.Done():
+					return gctx.Err()
+				}
+				g.Go(func() error {
+					f, err := w.object(gctx, e, &e.Cuts[j])
+					if err == nil {
+						result <- f
+					}
+					return err
+				})
 			}
-			w.keys = append(w.keys, maphash.String(w.seed, c.Object))
-			g.Go(func() (err error) {
-				results[i][j], err = w.object(gctx, e, c)
-				return err
-			})
+		}
+		return nil
+	})
+	next := func() (f *found) { // nil if gctx has ended
+		select {
+		case result := <-queue:
+			select {
+			case f = <-result:
+			case <-gctx.Done():
+			}
+		case <-gctx.Done():
+		}
+		return f
+	}
+	for i := range entries {
+		if !w.count(st, &entries[i], next) {
+			break
 		}
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	for i := range entries {
-		w.count(st, &entries[i], results[i])
+	if err := ctx.Err(); err != nil {
+		return err // next may have given up, and everything may have been read nonetheless
 	}
 	st.cover.drop(min(st.prev.Low, st.keep))
 	return nil

@@ -130,10 +130,13 @@ func (b *behind) found() {
 		return strings.Contains(text, "claims records that this log does not hold") && strings.Contains(text, "40") && strings.Contains(text, "79")
 	})
 	s.waitFor(20*time.Second, "saying so in its metrics", func() bool { return s.metric("millrace_batch_stuck") == 1 })
-	var r verify.Report
-	s.cliJSON(&r, "verify")
-	if r.Rows != 40 || r.InFlight.Rows != missed {
-		t.Errorf("verify: %d rows and %+v in flight, want 40 and %d", r.Rows, r.InFlight, missed)
+	for _, args := range [][]string{{"verify"}, {"verify", "--offline"}} {
+		var r verify.Report
+		text, code := s.cli(append(args, "-o", "json")...)
+		decode(t, text, &r)
+		if beyond := r.Totals[verify.BeyondLog]; code != exitFailed || r.Rows != 40 || beyond.Items != 1 || beyond.Rows != missed || len(r.Totals) != 1 {
+			t.Errorf("%v: exit %d, %d rows and %v, want 40 and one batch of %d that is beyond the log", args, code, r.Rows, r.Totals, missed)
+		}
 	}
 }
 
