@@ -150,8 +150,8 @@ func TestOwnNames(t *testing.T) {
 // error that goes away by itself is none.
 func TestDamaged(t *testing.T) {
 	t.Parallel()
-	body := func(s *Store) string { return s.path("a/b") }
-	meta := func(s *Store) string { return s.metaPath("a/b") }
+	body := func(s *Store) string { return s.path("events/b") }
+	meta := func(s *Store) string { return s.metaPath("events/b") }
 	for _, tt := range []struct {
 		name  string
 		bad   func(s *Store) string // the file that
@@ -164,8 +164,8 @@ func TestDamaged(t *testing.T) {
 		{"body", body, 1000, "", "", batcher.ErrDamaged},
 		{"metadata", meta, 1000, "", "body", batcher.ErrDamaged},
 		{"metadata is no JSON", meta, 0, "{", "body", batcher.ErrDamaged},
-		{"metadata of another", meta, 0, `{"v":1,"key":"a/c","size":4}`, "body", batcher.ErrDamaged},
-		{"newer metadata", meta, 0, `{"v":9,"key":"a/b","size":4}`, "", batcher.ErrUnknownVersion},
+		{"metadata of another", meta, 0, `{"v":1,"key":"events/c","size":4}`, "body", batcher.ErrDamaged},
+		{"newer metadata", meta, 0, `{"v":9,"key":"events/b","size":4}`, "", batcher.ErrUnknownVersion},
 	} {
 		bad, fails := "", 0
 		s := open(t, vfs.Inject(vfs.OS, func(op vfs.Op) error {
@@ -175,7 +175,7 @@ func TestDamaged(t *testing.T) {
 			}
 			return nil
 		}), t.TempDir())
-		for _, key := range []string{"a/b", "a/c"} {
+		for _, key := range []string{"events/b", "events/c"} {
 			if err := s.PutIfAbsent(t.Context(), key, []byte("body"), map[string]string{"k": "v"}); err != nil {
 				t.Fatal(err)
 			}
@@ -186,14 +186,14 @@ func TestDamaged(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got, _, err := s.Get(t.Context(), "a/b")
+		got, _, err := s.Get(t.Context(), "events/b")
 		if !errors.Is(err, tt.want) || tt.want == nil && err != nil || string(got) != tt.left {
 			t.Errorf("%s: got %q, %v, want %q, %v", tt.name, got, err, tt.left, tt.want)
 		}
-		if got, _, err := s.Get(t.Context(), "a/c"); err != nil || string(got) != "body" {
+		if got, _, err := s.Get(t.Context(), "events/c"); err != nil || string(got) != "body" {
 			t.Errorf("%s: the other object gives %q, %v", tt.name, got, err)
 		}
-		if errors.Is(tt.want, batcher.ErrDamaged) && !listed(t, s, "a/b") {
+		if errors.Is(tt.want, batcher.ErrDamaged) && !listed(t, s, "events/b") {
 			t.Errorf("%s: not listed", tt.name)
 		}
 	}
