@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -29,7 +30,7 @@ func newSend(g *global) *cobra.Command {
 	c := &cobra.Command{
 		Use: "send SOURCE", Short: "Post events to a source as its senders do, signed like the provider", Args: exactArgs(1),
 		Long: `Post events to a source of the configuration as its senders do: an SDK's call to a clickstream source, a delivery that is signed like the
-provider's to a webhook source. Without a configuration file, the sources of 'millrace dev' are known.
+provider's to a webhook source, lines of JSON to a source of events. Without a configuration file, the sources of 'millrace dev' are known.
 
 One line comes for each request, with the receipt that 'millrace where' takes. Nothing is repeated. Exit code 1 if any was not accepted.
 Templates: ` + strings.Join(send.Templates(), ", ") + `.`,
@@ -91,6 +92,11 @@ func (g *global) send(c *cobra.Command, name string, f sendFlags) error {
 			return err
 		}
 	}
+	if u, err := url.Parse(base); err != nil || u.Host == "" {
+		return &codeError{exitUsage, fmt.Errorf("--to %q: want a URL such as http://127.0.0.1:8080", base)}
+	} else if u.Scheme == "https" {
+		o.Client = g.httpClient(u) // knows the certificate of dev --tls
+	}
 	bar, err := newProgress(g, f.progress, "sent", int64(f.count))
 	if err != nil {
 		return err
@@ -106,7 +112,7 @@ func (g *global) send(c *cobra.Command, name string, f sendFlags) error {
 	switch {
 	case errors.Is(err, send.ErrUnreachable):
 		return &codeError{exitUnreachable, fmt.Errorf("%w\nIs it running? 'millrace dev' starts one; --to points elsewhere", err)}
-	case errors.Is(err, send.ErrScheme):
+	case errors.Is(err, send.ErrCannotSign):
 		return &codeError{exitUsage, err}
 	case err != nil:
 		return err
@@ -152,19 +158,23 @@ func (g *global) source(name string) (*ingest.Source, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	return &list[0], listenURL(l.Ingest.Listen), nil
+	scheme := "http"
+	if l.Ingest.TLS.On() {
+		scheme = "https"
+	}
+	return &list[0], listenURL(scheme, l.Ingest.Listen), nil
 }
 
 // listenURL is how a listener is reached from this machine.
-func listenURL(addr string) string {
+func listenURL(scheme, addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return "http://" + addr
+		return scheme + "://" + addr
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
 // readData returns the body that --data means.

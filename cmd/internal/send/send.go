@@ -140,6 +140,8 @@ type poster struct {
 	src      *ingest.Source
 	o        Options
 	template *compiled // nil: Data
+	// authorize adds the proof that the source asks for.
+	authorize func(r *http.Request, body []byte, now time.Time) error
 }
 
 func newPoster(base string, src *ingest.Source, o Options) (*poster, error) {
@@ -150,8 +152,9 @@ func newPoster(base string, src *ingest.Source, o Options) (*poster, error) {
 		o.Client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: o.Connections}}
 	}
 	p := &poster{base: strings.TrimRight(base, "/"), src: src, o: o}
-	if o.Data != nil {
-		return p, nil
+	var err error
+	if p.authorize, err = authorizer(src); err != nil || o.Data != nil {
+		return p, err
 	}
 	if o.Template == "" {
 		known := TemplatesFor(src)
@@ -160,7 +163,6 @@ func newPoster(base string, src *ingest.Source, o Options) (*poster, error) {
 		}
 		p.o.Template = known[0]
 	}
-	var err error
 	p.template, err = compile(p.o.Template)
 	return p, err
 }
@@ -178,8 +180,8 @@ func (p *poster) message(n int, now time.Time) (*message, error) {
 	case ingest.KindClickstream:
 		m.path = callOf(m.body)
 	case ingest.KindEvents:
-		m.path = "/events/" + p.src.Name
-		m.header.Set("Content-Type", "application/cloudevents+json")
+		m.path = "/bulk/" + p.src.Name
+		m.header.Set("Content-Type", "application/x-ndjson")
 	default:
 		m.path = "/hooks/" + p.src.Name
 	}
@@ -219,7 +221,7 @@ func (p *poster) post(ctx context.Context, n int) (Result, error) {
 	for name, values := range m.header {
 		req.Header[name] = values
 	}
-	if err := authorize(req, m.body, p.src, now); err != nil {
+	if err := p.authorize(req, m.body, now); err != nil {
 		return Result{}, err
 	}
 	r := Result{N: n, ID: m.id}

@@ -58,11 +58,8 @@ var usual = map[string]string{
 	"clickstream": "clickstream.track", "stripe": "stripe.charge", "github": "github.push", "shopify": "shopify.order", "slack": "slack.message",
 }
 
-// families are schemes whose providers all send alike as far as a template goes.
-var families = map[string]string{
-	"standard-webhooks": "svix", "standardwebhooks": "svix", "standard_webhooks": "svix", "hmac": "generic", "token": "generic", "basic": "generic",
-	"none": "generic",
-}
+// families are schemes that have no template of their own name, and are sent like another.
+var families = map[string]string{"standard": "svix", "standard-ed25519": "svix", "gitlab-signed": "gitlab"}
 
 func familyOf(src *ingest.Source) string {
 	if src.Kind != ingest.KindWebhook {
