@@ -194,14 +194,26 @@ const (
 	answerTime = 30 * time.Second
 )
 
-// extend moves the deadline, which the http.Server has set, to where the bytes that came have earned it. It does so now and then.
+// extend moves the deadline, which the http.Server has set, now and then.
 func (w *wire) extend() {
-	l, begun, now := w.x.limits, w.x.received, time.Now()
-	if now.Sub(begun) < w.looked+l.BodyTimeout/4 {
+	age := time.Since(w.x.received)
+	if age < w.looked+w.x.limits.BodyTimeout/4 {
 		return
 	}
-	w.looked = now.Sub(begun)
-	until := begun.Add(l.BodyTimeout + w.paused + time.Duration(float64(w.n)/float64(l.MinBodyRate)*float64(time.Second)))
+	w.looked = age
+	w.setDeadline()
+}
+
+// pause says that nobody read for d, which was not the client's fault.
+func (w *wire) pause(d time.Duration) {
+	w.paused += d
+	w.setDeadline()
+}
+
+// setDeadline sets the deadline to where the bytes that came have earned it.
+func (w *wire) setDeadline() {
+	l := w.x.limits
+	until := w.x.received.Add(l.BodyTimeout + w.paused + time.Duration(float64(w.n)/float64(l.MinBodyRate)*float64(time.Second)))
 	control := http.NewResponseController(w.x.w)
 	// A ResponseWriter without deadlines is a test's.
 	_ = control.SetReadDeadline(until)

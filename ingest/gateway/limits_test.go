@@ -382,3 +382,13 @@ func TestRatePaces(t *testing.T) {
 		t.Errorf("got %s events counted", n)
 	}
 }
+
+// TestRatePauses: the time for which an upload is slowed down, or its log is slow, does not count against its sender.
+func TestRatePauses(t *testing.T) {
+	t.Parallel()
+	r := rigOf(t, Limits{SourceRate: 1000, BodyTimeout: 1500 * time.Millisecond, MinBodyRate: 1 << 30})
+	r.want(r.ask(to("/bulk/load", strings.Repeat(`{"pad":"`+strings.Repeat("x", 300)+"\"}\n", 13_000))), "200")
+	if n := len(r.log.stored()); n != 13_000 {
+		t.Errorf("got %d records, want 13000", n)
+	}
+}

@@ -191,6 +191,7 @@ func (u *upload) fail(r clickstream.Reason) {
 // flush makes the lines so far durable. A source that is too fast waits: it could never finish, if it began again each time.
 func (u *upload) flush() error {
 	if len(u.recs) > 0 {
+		begun := time.Now()
 		receipt, err := u.x.store(u.recs)
 		for early := (*limited)(nil); errors.As(err, &early); {
 			if err := u.wait(early.wait); err != nil {
@@ -201,6 +202,7 @@ func (u *upload) flush() error {
 		if err != nil {
 			return err
 		}
+		u.x.wire.pause(time.Since(begun))
 		u.add(receipt)
 		u.accepted += len(u.recs)
 		u.src.count.events[0].Add(float64(len(u.recs)))
@@ -209,13 +211,12 @@ func (u *upload) flush() error {
 	return nil
 }
 
-// wait waits until the source may bring more. The time is not the client's fault.
+// wait waits until the source may bring more.
 func (u *upload) wait(d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		u.x.wire.paused += d
 		return nil
 	case <-u.x.r.Context().Done():
 		return context.Cause(u.x.r.Context())
