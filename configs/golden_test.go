@@ -31,6 +31,19 @@ func golden(t *testing.T, path, got string) {
 	}
 }
 
+// TestNoFile: a file that was asked for and is not there is a fault that says what to do.
+func TestNoFile(t *testing.T) {
+	t.Parallel()
+	_, err := Load(Default(), "testdata/none.yaml", nil)
+	want := "configuration invalid:\ntestdata/none.yaml: there is no such file\nmillrace config init testdata/none.yaml writes one to start from"
+	if !errors.Is(err, ErrInvalid) || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if _, err := Load(Default(), "testdata", nil); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "read configuration") {
+		t.Errorf("a directory: got %v", err)
+	}
+}
+
 // TestBadFiles shows what people read about files with faults: each message says where, shows the line with a caret, says what is wrong and,
 // where that is known, what to do; and no secret is in it.
 func TestBadFiles(t *testing.T) {

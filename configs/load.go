@@ -1,7 +1,9 @@
 package configs
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -52,6 +54,9 @@ func Load(base Config, file string, environ []string) (*Loaded, error) {
 	l := &Loaded{Config: base, File: file, Origin: map[string]string{}}
 	if file != "" {
 		src, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, Faults{{File: file, Msg: "there is no such file", Hint: "millrace config init " + file + " writes one to start from"}}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: read configuration: %w", ErrInvalid, err)
 		}
