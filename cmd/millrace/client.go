@@ -125,6 +125,9 @@ func (c *client) fault(resp *http.Response) error {
 	if p.Detail != "" {
 		text = p.Detail
 	}
+	if p.Code == "not_here" {
+		text += "\nPass --server or $MILLRACE_SERVER; this was " + c.base
+	}
 	code := exitFailed
 	switch resp.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:

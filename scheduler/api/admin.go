@@ -10,7 +10,7 @@ import (
 
 func (s *Server) resume(c echo.Context) error {
 	if s.d.Resume == nil {
-		return errNotHere
+		return errNoSchedule
 	}
 	var body struct {
 		Since time.Time `json:"since"`

@@ -31,7 +31,7 @@ func list[T any](items []T) []T {
 
 func (s *Server) listBatches(c echo.Context) error {
 	if s.d.Store == nil {
-		return errNotHere
+		return errNoSchedule
 	}
 	limit, err := number(c, "limit", 1, 1000, 100)
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *Server) getBatch(c echo.Context) error {
 
 func (s *Server) batch(c echo.Context) (*scheduler.BatchDetail, error) {
 	if s.d.Store == nil {
-		return nil, errNotHere
+		return nil, errNoSchedule
 	}
 	return s.d.Store.Batch(c.Request().Context(), param(c, "batch"))
 }
@@ -102,7 +102,7 @@ func (s *Server) openRows(c echo.Context) (io.ReadCloser, error) {
 		return nil, err
 	}
 	if s.d.Objects == nil || s.d.Codec == nil {
-		return nil, errNotHere
+		return nil, errNoObjects
 	}
 	if d.Batch.Void != "" {
 		return io.NopCloser(strings.NewReader("")), nil

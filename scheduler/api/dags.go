@@ -2,7 +2,10 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -14,7 +17,7 @@ import (
 
 func (s *Server) listDAGs(c echo.Context) error {
 	if s.d.Control == nil {
-		return errNotHere
+		return errNoSchedule
 	}
 	heads, err := s.d.Control.DAGs(c.Request().Context())
 	if err != nil {
@@ -31,13 +34,37 @@ type dagDetail struct {
 
 func (s *Server) getDAG(c echo.Context) error {
 	if s.d.Control == nil {
-		return errNotHere
+		return errNoSchedule
 	}
 	head, spec, err := s.d.Control.DAG(c.Request().Context(), param(c, "dag"))
+	if errors.Is(err, scheduler.ErrNotFound) {
+		return s.noDAG(c.Request().Context(), param(c, "dag"), err)
+	}
 	if err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, dagDetail{*head, spec})
+}
+
+// noDAG says where to look for a DAG that was not found: a file that has never compiled is known by its own name, since nobody can tell which
+// DAGs are in it.
+func (s *Server) noDAG(ctx context.Context, id string, notFound error) error {
+	heads, err := s.d.Control.DAGs(ctx)
+	if err != nil {
+		return notFound
+	}
+	hint := "'millrace dags ls' lists all"
+	for _, h := range heads {
+		if h.Error == "" || h.Version != "" || h.Removed {
+			continue
+		}
+		hint = fmt.Sprintf("it may be in %s, which has never compiled: 'millrace dags show %s' says why", h.File, h.ID)
+		if h.ID == id {
+			hint = fmt.Sprintf("%s has never compiled: 'millrace dags show %s' says why", h.File, id)
+			break
+		}
+	}
+	return fmt.Errorf("%w; %s", notFound, hint)
 }
 
 // validation is the verdict on the text of a DAG file.
@@ -70,7 +97,7 @@ func (s *Server) validateDAG(c echo.Context) error {
 
 func (s *Server) triggerRun(c echo.Context) error {
 	if s.d.Control == nil {
-		return errNotHere
+		return errNoSchedule
 	}
 	text, err := body(c)
 	if err != nil {
@@ -100,6 +127,9 @@ func (s *Server) triggerRun(c echo.Context) error {
 		return invalid("params is not an object")
 	}
 	r, err := s.d.Control.Trigger(c.Request().Context(), param(c, "dag"), in.ID, params)
+	if errors.Is(err, scheduler.ErrNotFound) {
+		return s.noDAG(c.Request().Context(), param(c, "dag"), err)
+	}
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,10 @@ var (
 	errBusy    = errors.New("busy")
 	errTooLong = errors.New("body too long")
 	errPanic   = errors.New("panic")
+
+	// What a process does not have for want of a role; the text says which role has it.
+	errNoSchedule = fmt.Errorf("%w: batches, DAGs and runs are kept by the process with the role schedule; ask the console of that one", errNotHere)
+	errNoObjects  = fmt.Errorf("%w: chain and objects are read by processes with the role batch or schedule; ask the console of one of them", errNotHere)
 )
 
 // ErrNotHeld is what Deps.Resume returns for a ledger that is not on hold.
@@ -53,7 +57,7 @@ var faults = []struct {
 	{errToken, fault{http.StatusUnauthorized, "unauthorized", "the console's token is missing or not valid", false}},
 	{errOrigin, fault{http.StatusForbidden, "cross_origin", "another site may not do this", false}},
 	{errHost, fault{http.StatusMisdirectedRequest, "wrong_host", "the console does not answer to this host name; see console.hosts", false}},
-	{errNotHere, fault{http.StatusNotImplemented, "not_here", "this process does not have the role for it; ask one that has", false}},
+	{errNotHere, fault{http.StatusNotImplemented, "not_here", "this process does not have the role for it; ask one that has", true}},
 	{errBusy, fault{http.StatusConflict, "busy", "the same is going on already", false}},
 	{ErrNotHeld, fault{http.StatusConflict, "not_held", "dispatch is not on hold: there was no restore, or it was resumed", false}},
 	{trigger.ErrUnavailable, fault{http.StatusServiceUnavailable, "unavailable", "the scheduler or a chain is not ready for it; try again", true}},
@@ -63,6 +67,8 @@ var faults = []struct {
 	{scheduler.ErrInvalid, fault{http.StatusUnprocessableEntity, "invalid", "the request can not be carried out as it stands", true}},
 	{scheduler.ErrConflict, fault{http.StatusConflict, "conflict", "it was changed by another; look again", false}},
 	{scheduler.ErrUnavailable, fault{http.StatusServiceUnavailable, "unavailable", "the store or an executor does not answer; try again", false}},
+	{batcher.ErrDamaged, fault{http.StatusBadGateway, "damaged",
+		"the object store has the object, and other bytes than were put: restore it from a copy; 'millrace verify' names all that are damaged", false}},
 	{batcher.ErrUnavailable, fault{http.StatusServiceUnavailable, "unavailable", "the object store does not answer; try again", false}},
 	{batcher.ErrUnknownVersion, fault{http.StatusNotImplemented, "unknown_version", "it was written by a newer version", false}},
 	{context.DeadlineExceeded, fault{http.StatusGatewayTimeout, "timeout", "it took too long", false}},

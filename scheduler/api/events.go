@@ -125,7 +125,7 @@ var errEnough = errors.New("enough rows")
 
 func (s *Server) tailEvents(c echo.Context) error {
 	if s.d.Catalogue == nil || s.d.Objects == nil || s.d.Codec == nil {
-		return errNotHere
+		return errNoObjects
 	}
 	e, err := s.newEventTail(c)
 	if err != nil {

@@ -282,7 +282,7 @@ type dagData struct {
 
 func (s *Server) dagPage(c echo.Context) error {
 	if s.d.Control == nil || s.d.Store == nil {
-		return errNotHere
+		return errNoSchedule
 	}
 	ctx := c.Request().Context()
 	head, spec, err := s.d.Control.DAG(ctx, param(c, "dag"))

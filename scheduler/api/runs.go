@@ -51,7 +51,7 @@ var runStates = []scheduler.State{
 
 func (s *Server) listRuns(c echo.Context) error {
 	if s.d.Store == nil {
-		return errNotHere
+		return errNoSchedule
 	}
 	limit, err := number(c, "limit", 1, 1000, 100)
 	if err != nil {
@@ -75,7 +75,7 @@ func (s *Server) listRuns(c echo.Context) error {
 
 func (s *Server) run(c echo.Context) (*scheduler.RunDetail, error) {
 	if s.d.Store == nil {
-		return nil, errNotHere
+		return nil, errNoSchedule
 	}
 	return s.d.Store.Run(c.Request().Context(), param(c, "run"))
 }
@@ -98,7 +98,7 @@ func (s *Server) listTasks(c echo.Context) error {
 
 func (s *Server) cancelRun(c echo.Context) error {
 	if s.d.Control == nil {
-		return errNotHere
+		return errNoSchedule
 	}
 	r, err := s.d.Control.Cancel(c.Request().Context(), param(c, "run"))
 	if err != nil {

@@ -21,7 +21,7 @@ type verifier struct {
 
 func (s *Server) runVerify(c echo.Context) error {
 	if s.d.Verify == nil {
-		return errNotHere
+		return errNoObjects
 	}
 	if !s.verify.running.TryLock() {
 		return errBusy
@@ -50,7 +50,7 @@ func (s *Server) runVerify(c echo.Context) error {
 
 func (s *Server) lastVerify(c echo.Context) error {
 	if s.d.Verify == nil {
-		return errNotHere
+		return errNoObjects
 	}
 	s.verify.mu.Lock()
 	report := s.verify.last

@@ -236,7 +236,7 @@ type tailLine struct {
 
 func (s *Server) tailBatches(c echo.Context) error {
 	if s.d.Catalogue == nil || s.d.Objects == nil {
-		return errNotHere
+		return errNoObjects
 	}
 	from := cmp.Or(c.Request().Header.Get("Last-Event-ID"), c.QueryParam("from"), "now")
 	t := &tailer{cat: s.d.Catalogue, uri: s.d.Objects.URI, streams: map[ingest.Stream]*tailed{}, at: cursor{}}

@@ -78,8 +78,11 @@ type whereTask struct {
 }
 
 func (s *Server) where(c echo.Context) error {
-	if s.d.Store == nil || s.d.Catalogue == nil || s.d.Objects == nil || s.d.Codec == nil {
-		return errNotHere
+	if s.d.Store == nil {
+		return errNoSchedule
+	}
+	if s.d.Catalogue == nil || s.d.Objects == nil || s.d.Codec == nil {
+		return errNoObjects
 	}
 	since, err := time.ParseDuration(cmp.Or(c.QueryParam("since"), "72h"))
 	if err != nil || since < 0 {
