@@ -187,6 +187,10 @@ func TestDevTLS(t *testing.T) {
 		if resp.StatusCode != http.StatusOK {
 			t.Errorf("got %d", resp.StatusCode)
 		}
+		var sent bytes.Buffer
+		if code := run(t.Context(), []string{"send", "demo", "--data-dir", s.dir, "--to", "https://" + s.ingest}, streams{out: &sent, err: &sent}); code != exitOK {
+			t.Errorf("send: exit %d\n%s", code, &sent)
+		}
 		s.stop()
 		if again, err := os.ReadFile(filepath.Join(s.dir, app.SelfSignedCert)); err != nil || string(again) != string(cert) {
 			t.Errorf("the certificate was made anew: %v", err)
