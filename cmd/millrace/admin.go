@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,7 +17,8 @@ import (
 )
 
 func newAdmin(g *global) *cobra.Command {
-	return group("admin", "Back up and restore the scheduler's state", newAdminBackup(g), newAdminRestore(g), newAdminResume(g))
+	return group("admin", "Back up and restore the scheduler's state, move the objects",
+		newAdminBackup(g), newAdminRestore(g), newAdminResume(g), newAdminMoveChain(g))
 }
 
 func newAdminBackup(g *global) *cobra.Command {
@@ -77,6 +79,58 @@ should.`,
 		},
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "really")
+	g.outputFlags(c)
+	return c
+}
+
+func newAdminMoveChain(g *global) *cobra.Command {
+	var to, mode string
+	c := &cobra.Command{
+		Use: "move-chain --to FILE", Short: "Move all objects, and with them the log's chain, to another place", Args: exactArgs(0),
+		Long: `Move all objects to the place that another configuration names: from a directory to S3, to another bucket or prefix, or back.
+
+A log knows where its chain is, and batching does not start with its objects elsewhere: else events would be in both places, or in neither.
+This copies everything, counts all rows in both places, and only then tells the log. Start the server with the new configuration afterwards.
+
+The server must have ended. A move that was broken off is repeated with the same command. Nothing is removed from the old place: runs of the
+past have its addresses as their inputs.`,
+		Example: `  systemctl stop millrace
+  millrace admin move-chain --config millrace.yaml --to millrace-s3.yaml
+  mv millrace-s3.yaml millrace.yaml
+  systemctl start millrace`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if to == "" {
+				return &codeError{exitUsage, errors.New("give the configuration whose objects are the new place: --to FILE")}
+			}
+			from, err := g.load(configs.Default())
+			if err != nil {
+				return err
+			}
+			next, err := configs.Load(configs.Default(), to, os.Environ())
+			if err != nil {
+				return err
+			}
+			if g.dataDir != "" {
+				next.DataDir = from.Data(".")
+			}
+			bar, err := newProgress(g, mode, "copied objects:", 0)
+			if err != nil {
+				return err
+			}
+			m, err := app.MoveChain(c.Context(), from, next, func(int64) { bar.add(1) })
+			bar.end()
+			if err != nil {
+				return adminError(err)
+			}
+			return printOne(g, m, m.To, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "from\t%s\nto\t%s\nobjects\t%d, %s; %d were there already\nrows\t%d, counted in both places\nnext\tstart the server with %s\n",
+					m.From, m.To, m.Objects, bytesText(m.Bytes), m.Present, m.Rows, to)
+				return err
+			})
+		},
+	}
+	c.Flags().StringVar(&to, "to", "", "the configuration whose objects are the new place")
+	c.Flags().StringVar(&mode, "progress", "auto", progressUsage)
 	g.outputFlags(c)
 	return c
 }

@@ -103,3 +103,58 @@ func TestParseSince(t *testing.T) {
 		}
 	}
 }
+
+// TestMoveChain moves a site from one directory to another, in use before and after: every event is in exactly one object of the new place, and
+// the old configuration is refused from then on.
+func TestMoveChain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config := func(objects string) string {
+		file := filepath.Join(dir, objects+".yaml")
+		write(t, file, "batch: {max_age: 200ms}\nobjects: {kind: dir, dir: {path: "+filepath.Join(dir, objects)+"}}\nsources: {web: {kind: clickstream, write_keys: [dev]}}\ndags: none\n")
+		return file
+	}
+	was, is := config("was"), config("is")
+	s := newServer(t, "serve", "--config", was, "--log-level", "error")
+	s.start()
+	acked := map[string]bool{}
+	s.send(acked, "before", 20)
+	s.drained()
+	s.send(acked, "last", 5)
+	move := func(args ...string) (string, string, int) {
+		return millrace(t, dir, nil, append([]string{"admin", "move-chain", "--config", was, "--data-dir", s.dir}, args...)...)
+	}
+	if _, errs, code := move("--to", is); code != exitConflict || !strings.Contains(errs, "end it first") {
+		t.Errorf("beside a server: exit code %d, want %d\n%s", code, exitConflict, errs)
+	}
+	s.kill() // with whatever is cut and has no object yet
+	for _, args := range [][]string{nil, {"--to", was}, {"--to", filepath.Join(dir, "missing.yaml")}} {
+		if out, errs, code := move(args...); code == exitOK {
+			t.Errorf("move-chain %q was done\n%s%s", args, out, errs)
+		}
+	}
+	for range 2 { // the second time there is nothing left to do
+		if out, errs, code := move("--to", is); code != exitOK || !strings.Contains(out, "counted in both places") {
+			t.Fatalf("move: exit code %d\n%s%s", code, out, errs)
+		}
+	}
+	s.launch()
+	s.waitFor(20*time.Second, "refusing the old place", func() bool {
+		return strings.Contains(s.stderr.String(), "chain is elsewhere") || strings.Contains(s.stderr.String(), "is in \"dir:")
+	})
+	s.kill()
+	for i, a := range s.args {
+		if a == was {
+			s.args[i] = is
+		}
+	}
+	s.config = is
+	s.start()
+	s.send(acked, "after", 20)
+	s.drained()
+	r := readRows(t, filepath.Join(dir, "is"))
+	r.check(t, acked)
+	if out, code := s.cli("verify"); code != exitOK {
+		t.Errorf("verify: exit code %d\n%s", code, out)
+	}
+}

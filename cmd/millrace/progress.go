@@ -18,7 +18,7 @@ const progressUsage = "auto (a bar on a terminal, else nothing), plain (a line e
 type progress struct {
 	w       io.Writer
 	what    string
-	total   int64
+	total   int64 // 0: nobody knows
 	n       int64
 	bar     bool
 	every   time.Duration // 0: shows nothing
@@ -51,14 +51,21 @@ func (p *progress) add(n int64) {
 		return
 	}
 	p.shown = now
-	perSecond := float64(p.n) / now.Sub(p.begin).Seconds()
-	if !p.bar {
-		_, _ = fmt.Fprintf(p.w, "%s %d of %d, %.0f/s\n", p.what, p.n, p.total, perSecond)
-		return
+	text := fmt.Sprintf("%s %d", p.what, p.n)
+	if p.total > 0 {
+		text += fmt.Sprintf(" of %d", p.total)
 	}
-	const width = 30
-	full := int(width * p.n / max(p.total, 1))
-	_, _ = fmt.Fprintf(p.w, "\r[%s%s] %s %d of %d, %.0f/s ", strings.Repeat("=", full), strings.Repeat(" ", width-full), p.what, p.n, p.total, perSecond)
+	text += fmt.Sprintf(", %.0f/s", float64(p.n)/now.Sub(p.begin).Seconds())
+	switch {
+	case !p.bar:
+		_, _ = fmt.Fprintln(p.w, text)
+		return
+	case p.total > 0:
+		const width = 30
+		full := int(width * min(p.n, p.total) / p.total)
+		text = "[" + strings.Repeat("=", full) + strings.Repeat(" ", width-full) + "] " + text
+	}
+	_, _ = fmt.Fprintf(p.w, "\r%s ", text)
 	p.visible = true
 }
 

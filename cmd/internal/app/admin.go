@@ -2,11 +2,18 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
+	"millrace/batcher"
+	"millrace/batcher/chain"
+	"millrace/batcher/verify"
 	"millrace/configs"
+	"millrace/ingest"
+	"millrace/ingest/wal"
 	"millrace/scheduler/api"
 	"millrace/scheduler/sqlstore"
 	"millrace/trigger"
@@ -72,4 +79,70 @@ func (h *hold) resume(ctx context.Context, since time.Time) (any, error) {
 		Since time.Time `json:"since"`
 		dispatch.Skipped
 	}{since.UTC(), skipped}, nil
+}
+
+// Moved says what [MoveChain] did.
+type Moved struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+	chain.Copied
+	// Rows are those that were counted in the new place.
+	Rows int64 `json:"rows"`
+}
+
+// MoveChain copies all objects of one configuration to the place that another one names, compares what verify says of both, and only then notes
+// in the log that its chain is there. The server must have ended; broken off, it can be repeated. Nothing is removed from the old place.
+func MoveChain(ctx context.Context, from, to *configs.Loaded, progress func(bytes int64)) (Moved, error) {
+	var m Moved
+	old, closeOld, err := openObjects(ctx, from, false)
+	if err != nil {
+		return m, err
+	}
+	defer func() { _ = closeOld() }() // nothing was put
+	if _, err := ProbeObjects(ctx, to); err != nil {
+		return m, fmt.Errorf("the new place: %w", err)
+	}
+	next, closeNext, err := openObjects(ctx, to, false)
+	if err != nil {
+		return m, fmt.Errorf("the new place: %w", err)
+	}
+	defer func() { _ = closeNext() }() // each put was durable
+	if m.From, m.To = old.Home(), next.Home(); m.From == m.To {
+		return m, fmt.Errorf("%w: both configurations have their objects in %s", configs.ErrInvalid, m.To)
+	}
+	dir := from.Data("log")
+	err = wal.MoveHome(ctx, nil, dir, m.From, m.To, func(ctx context.Context, hints map[ingest.Stream]ingest.ChainHint) error {
+		if m.Copied, err = chain.Copy(ctx, old, next, progress); err != nil {
+			return err
+		}
+		m.Rows, err = compareStores(ctx, dir, old, next, hints)
+		return err
+	})
+	return m, err
+}
+
+// compareStores reports what the new store lacks. Losses that were accepted, and batches that are void, are the same in both.
+func compareStores(ctx context.Context, dir string, old, next batcher.ObjectStore, hints map[ingest.Stream]ingest.ChainHint) (rows int64, err error) {
+	for s, hint := range hints {
+		if _, err := chain.New(next, chain.Options{}).Tail(ctx, s, hint.Seq); err != nil {
+			return 0, fmt.Errorf("in the new place: %w", err)
+		}
+	}
+	var reports [2]*verify.Report
+	for i, store := range []batcher.ObjectStore{old, next} {
+		log, err := wal.OpenReader(nil, dir)
+		if err != nil {
+			return 0, err
+		}
+		reports[i], err = verifyAll(ctx, store, log)
+		if err := errors.Join(err, log.Close()); err != nil {
+			return 0, fmt.Errorf("verify %s: %w", store.Home(), err)
+		}
+	}
+	was, is := reports[0], reports[1]
+	if was.Batches != is.Batches || was.Rows != is.Rows || !maps.Equal(was.Totals, is.Totals) {
+		return 0, fmt.Errorf("the copy is not the same: %d batches with %d rows there, %d with %d here; faults %v there, %v here",
+			was.Batches, was.Rows, is.Batches, is.Rows, was.Totals, is.Totals)
+	}
+	return is.Rows, nil
 }
