@@ -1,12 +1,14 @@
 package configs
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -41,6 +43,28 @@ func TestNoFile(t *testing.T) {
 	}
 	if _, err := Load(Default(), "testdata", nil); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "read configuration") {
 		t.Errorf("a directory: got %v", err)
+	}
+}
+
+// TestShown: what config show prints is a configuration file that means the same, but for secrets.
+func TestShown(t *testing.T) {
+	t.Parallel()
+	want := Dev()
+	src := want.Sources["web"]
+	src.Batch.MaxAge, src.Lanes, src.Verify.ID = time.Minute, map[string]string{"country": "context.country"}, []string{"X-Id", "json:/id"}
+	want.Sources["web"] = src
+	delete(want.Sources, "stripe") // has a secret
+	want.Roles, want.Console.Hosts, want.Ingest.MaxCompressed = []string{"ingest"}, []string{"a.test"}, 3<<20
+	var out bytes.Buffer
+	if err := (&Loaded{Config: want}).Show(&out, false); err != nil {
+		t.Fatal(err)
+	}
+	var got Config
+	if _, err := decode("shown.yaml", out.Bytes(), &got); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s\n%s", diff, &out)
 	}
 }
 
