@@ -34,7 +34,7 @@ func TestBatchingAwaitsLedger(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended, began := make(chan struct{}), make(chan bool)
 		go func() { defer close(ended); _ = d.Run(ctx) }()
-		a := &app{schedule: &scheduling{dispatch: d}}
+		a := &app{schedule: &scheduling{dispatch: d, hold: new(hold)}}
 		go func() { began <- a.awaitLedger(ctx) }()
 		synctest.Wait()
 		select {
@@ -48,7 +48,7 @@ func TestBatchingAwaitsLedger(t *testing.T) {
 		}
 		cancel()
 		<-ended
-		if (&app{schedule: &scheduling{dispatch: dispatch.New(nil, nil, nil, nil, dispatch.Options{})}}).awaitLedger(ctx) {
+		if (&app{schedule: &scheduling{dispatch: dispatch.New(nil, nil, nil, nil, dispatch.Options{}), hold: new(hold)}}).awaitLedger(ctx) {
 			t.Error("batching begins though the process ends")
 		}
 		if !(&app{}).awaitLedger(ctx) {
