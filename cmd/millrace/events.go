@@ -95,7 +95,7 @@ Values of fields whose names look like secrets (password, token, api_key, …) a
 and --redact name; the server does it, before they travel. --unmasked shows them.
 
 --where takes FIELD=VALUE, FIELD!=VALUE or FIELD (it is there), and all that are given must hold. FIELD is a path in the row, such as
-properties.plan; below body. it goes on in a webhook's JSON. The connection is made again when it breaks.`,
+properties.plan; below body. it goes on in a webhook's JSON. The connection is made again when it breaks, after the last event that came.`,
 		Example: `  millrace events tail
   millrace events tail --source web --type track --where properties.plan=pro
   millrace events tail --source stripe --where body.type=charge.succeeded -o jsonl
