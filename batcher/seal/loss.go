@@ -132,6 +132,7 @@ func (c *cutter) unstick() { c.stuckOn, c.stuckLoss = "", nil }
 func (c *cutter) stuck(ctx context.Context, r *batcher.Range, why string) error {
 	c.stuckOn, c.stuckLoss, c.shownAt = why, r, time.Time{}
 	c.show(ctx, time.Now())
-	c.w.opts.Log.Error("batcher is stuck", "partition", c.p.id, "stream", c.inc.Stream, "reason", why, "range", r)
+	c.w.opts.Log.Error("batcher is stuck", "partition", c.p.id, "stream", c.inc.Stream, "reason", why, "range", r,
+		"next", c.w.opts.WayOut(r))
 	return sleep(ctx, c.w.tuning.patience)
 }

@@ -44,11 +44,21 @@ func again(err error) bool {
 }
 
 // retry calls f until it succeeds or fails for good. Only ErrUnavailable is tried again; an outage of the store thus stops the caller, and with
-// it the reading of the log, so that nothing piles up.
+// it the reading of the log, so that nothing piles up. A damaged object is waited for as well, because events are accepted meanwhile; that needs
+// a person, and is said.
 func (p *partition) retry(ctx context.Context, rng *rand.Rand, what string, f func() error) error {
 	b := backoff{rng: rng}
+	said := false
 	for {
 		err := f()
+		switch damaged := errors.Is(err, batcher.ErrDamaged); {
+		case damaged:
+			p.blocked(err.Error())
+			said = true
+		case said:
+			p.blocked("")
+			said = false
+		}
 		if err == nil || !again(err) {
 			return err
 		}

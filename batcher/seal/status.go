@@ -26,9 +26,11 @@ type Status struct {
 	Index int64 `json:"index"`
 	// Window is how far back repeated records are recognised, at most.
 	Window time.Duration `json:"window"`
-	// Stuck is why nothing more is cut, or ""; Loss is the range that [AcceptLoss] would give up, if that is the way out.
+	// Stuck is why nothing more is cut, or ""; Loss is the range that [AcceptLoss] would give up, if that is the way out; Next is what
+	// [Options.WayOut] says of it.
 	Stuck string         `json:"stuck,omitempty"`
 	Loss  *batcher.Range `json:"loss,omitempty"`
+	Next  string         `json:"next,omitempty"`
 }
 
 // Status returns what the worker knows of each partition that it cuts now, by number; as of a second ago.
@@ -58,6 +60,9 @@ func (c *cutter) show(ctx context.Context, now time.Time) {
 		Partition: c.p.id, Stream: c.inc.Stream, Seq: c.tail.Seq, Done: c.tail.Done, Low: c.tail.Low, Lanes: len(c.lanes),
 		Held: c.open + c.flying, Index: c.p.index.Bytes(), Window: c.w.opts.Window, Stuck: c.stuckOn, Loss: c.stuckLoss,
 	}
+	if s.Stuck != "" {
+		s.Next = c.w.opts.WayOut(s.Loss)
+	}
 	if _, next, err := c.p.log.Bounds(ctx); err == nil {
 		s.Lag = max(min(next, c.end())-c.tail.Low, 0)
 	}
@@ -76,4 +81,18 @@ func (p *partition) set(s Status) {
 	defer p.mu.Unlock()
 	p.status = s
 	p.w.metrics.show(&s)
+}
+
+// blocked says what the store keeps from a caller that can only wait, or with "" that it does so no longer.
+func (p *partition) blocked(why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if why != "" && p.status.Stuck == "" {
+		p.w.opts.Log.Error("batcher is stuck", "partition", p.id, "stream", p.status.Stream, "reason", why, "next", p.w.opts.WayOut(nil))
+	}
+	p.status.Partition, p.status.Stuck, p.status.Loss, p.status.Next = p.id, why, nil, ""
+	if why != "" {
+		p.status.Next = p.w.opts.WayOut(nil)
+	}
+	p.w.metrics.show(&p.status)
 }

@@ -47,6 +47,9 @@ type Options struct {
 	// Log takes messages; nil discards them. Metrics takes collectors; nil: none are exported.
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
+	// WayOut says, in the words of the program around, what a person does about a stuck partition whose loss could be given up (nil: there is no
+	// such range). nil: nothing is said.
+	WayOut func(loss *batcher.Range) string
 	// OnStep is for tests that stop or kill workers: it is called at each [Step], by the loop and by up to Uploads others at the same time,
 	// and may block. nil: nobody is told.
 	OnStep func(Step)
@@ -71,6 +74,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if o.WayOut == nil {
+		o.WayOut = func(*batcher.Range) string { return "" }
 	}
 	if o.Rand == nil {
 		o.Rand = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))

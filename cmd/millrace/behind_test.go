@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"maps"
 	"net/http"
@@ -130,6 +131,14 @@ func (b *behind) found() {
 		return strings.Contains(text, "claims records that this log does not hold") && strings.Contains(text, "40") && strings.Contains(text, "79")
 	})
 	s.waitFor(20*time.Second, "saying so in its metrics", func() bool { return s.metric("millrace_batch_stuck") == 1 })
+	const next = "millrace log accept-loss --first 40 --last 79 --yes"
+	if text := s.stderr.String(); !strings.Contains(text, next) {
+		t.Errorf("the log does not say what to do, %s:\n%s", next, text)
+	}
+	var seen bytes.Buffer
+	if s.dump(&seen, "/api/v1/status"); !strings.Contains(seen.String(), next) {
+		t.Errorf("the status does not say what to do, %s:\n%s", next, &seen)
+	}
 	for _, args := range [][]string{{"verify"}, {"verify", "--offline"}} {
 		var r verify.Report
 		text, code := s.cli(append(args, "-o", "json")...)

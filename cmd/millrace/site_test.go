@@ -307,6 +307,9 @@ func TestEveryEvent(t *testing.T) {
 		front.start()
 		acked := throughAll(front, back, x.objects())
 		x.usedNATS()
+		if text := front.declined(exitFailed, "batches", "ls"); !strings.Contains(text, "role schedule") || !strings.Contains(text, "--server") {
+			t.Errorf("batches ls, asked of a process without them, does not say who has them and what to do:\n%s", text)
+		}
 		x.wipedBetween(front, back, acked)
 	})
 }

@@ -190,6 +190,9 @@ func TestBrokenDAGFile(t *testing.T) {
 	if h := s.head("new", func(h scheduler.DAGHead) bool { return h.Error != "" }); h.Version != "" {
 		t.Errorf("a file without a good version: %+v", h)
 	}
+	if text := s.declined(exitNotFound, "dags", "trigger", "new"); !strings.Contains(text, "new.yaml") || !strings.Contains(text, "millrace dags show new") {
+		t.Errorf("trigger of a DAG that never compiled does not point at its file:\n%s", text)
+	}
 	write(t, file, fmt.Sprintf(dag, "second"))
 	second := s.head("d", func(h scheduler.DAGHead) bool { return h.Version != first.Version })
 	if second.Error != "" {

@@ -31,6 +31,8 @@ type Deps struct {
 	Codec Codec
 	// Finder is the dedupe index of this process, if it batches.
 	Finder batcher.Finder
+	// Stuck returns what in this process waits for a person's word; nil: nothing does.
+	Stuck func() []Stuck
 	// Pressure is the log of this process, if it has one.
 	Pressure ingest.Pressure
 	// Sources returns those that are configured now; nil: there are none.

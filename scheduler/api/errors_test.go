@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"millrace/batcher"
+	"millrace/ingest"
 	"millrace/scheduler"
 )
 
@@ -90,5 +91,26 @@ func TestDamagedObject(t *testing.T) {
 	}
 	if f := faultOf(fmt.Errorf("read object of batch b: %w", batcher.ErrUnavailable)); f.code != "unavailable" {
 		t.Errorf("a store that is away: got %+v", f)
+	}
+}
+
+// TestStuck: what waits for a person is on the page and in the status, with what to do.
+func TestStuck(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(d *Deps, _ *Options) {
+		d.Stuck = func() []Stuck {
+			return []Stuck{{Partition: 7, Stream: ingest.Stream{Log: "log", Incarnation: "inc", Partition: 7}, Why: "records are gone " + evil, Next: "run --yes"}}
+		}
+	})
+	if got := r.page("/"); !strings.Contains(got, "Partition 7: records are gone &lt;script&gt;") || !strings.Contains(got, "run --yes") {
+		t.Errorf("the page does not say why, or not what to do:\n%s", got)
+	}
+	_, router := document(t)
+	w := r.get("/api/v1/status")
+	if _, err := fits(t, router, "GET", "/status", "", w); err != nil || !strings.Contains(w.Body.String(), "run --yes") {
+		t.Errorf("status: %v\n%s", err, w.Body)
+	}
+	if got := newRig(t).page("/"); strings.Contains(got, "your word") {
+		t.Errorf("nothing is stuck, and the page says:\n%s", got)
 	}
 }

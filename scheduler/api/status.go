@@ -46,6 +46,17 @@ type statusLog struct {
 	LagSeconds float64 `json:"lag_seconds"`
 	OpenLanes  int64   `json:"open_lanes"`
 	Stuck      bool    `json:"stuck,omitempty"`
+	// Waits says what for.
+	Waits []Stuck `json:"waits,omitempty"`
+}
+
+// Stuck is a partition of the log of which nothing more is cut until a person has done something.
+type Stuck struct {
+	Partition int           `json:"partition"`
+	Stream    ingest.Stream `json:"stream,omitzero"`
+	Why       string        `json:"why"`
+	// Next is what to do.
+	Next string `json:"next,omitempty"`
 }
 
 type statusDAGs struct {
@@ -204,6 +215,9 @@ func (s *Server) statusNow(ctx context.Context) (*status, error) {
 	st.Log = statusLog{
 		LagEvents: int64(n["millrace_log_lag_events"][""]), LagSeconds: n["millrace_log_lag_seconds"][""],
 		OpenLanes: int64(n["millrace_batch_open"][""]), Stuck: n["millrace_batch_stuck"][""] > 0,
+	}
+	if s.d.Stuck != nil {
+		st.Log.Waits = s.d.Stuck()
 	}
 	if s.d.Pressure != nil {
 		st.Log.HeldBytes, st.Log.LimitBytes, _ = s.d.Pressure.Pressure()

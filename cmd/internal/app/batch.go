@@ -70,7 +70,7 @@ func (a *app) buildBatch(announce batcher.Announcer) error {
 	}
 	worker, err := seal.New(a.objects, a.policy, announce, seal.Options{
 		LogName: a.cfg.Log.Kind, Memory: int64(a.cfg.Batcher.Memory), Index: int64(a.cfg.Batcher.DedupeMemory), Window: a.longestWindow(),
-		Spacing: spacing, Log: a.log, Metrics: a.metrics,
+		Spacing: spacing, Log: a.log, Metrics: a.metrics, WayOut: wayOut,
 	})
 	if err != nil {
 		return err

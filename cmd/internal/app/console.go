@@ -38,7 +38,7 @@ func (a *app) buildConsole(_ context.Context) error {
 		deps.Verify = func(ctx context.Context) (any, error) { return verifyAll(ctx, a.objects, logs...) }
 	}
 	if a.worker != nil {
-		deps.Finder = a.worker
+		deps.Finder, deps.Stuck = a.worker, a.stuck
 	}
 	if s := a.schedule; s != nil {
 		deps.Store, deps.Control, deps.Executors, deps.Resume = s.store, s.engine, s.executors, s.hold.resume

@@ -11,6 +11,7 @@ import (
 	"millrace/configs"
 	"millrace/ingest"
 	"millrace/ingest/wal"
+	"millrace/scheduler/api"
 )
 
 // Behind compares the log with its chains. It returns the ranges of records that a chain has claimed, whose object does not exist, and that lie
@@ -28,6 +29,26 @@ func AcceptBehind(ctx context.Context, cfg *configs.Loaded, first, last int64) (
 		}
 		return true, seal.AcceptLoss(ctx, store, s, batcher.Range{First: c.First, Last: c.Last}, "millrace log accept-loss")
 	})
+}
+
+// wayOut says what to do about a batcher that is stuck.
+func wayOut(loss *batcher.Range) string {
+	if loss == nil {
+		return "'millrace log check' names what the log can not read, 'millrace verify' what is damaged in the objects; restore it from a copy"
+	}
+	return fmt.Sprintf("find the log, or the copy of it, that has offsets %d to %d ('millrace log check' names what this one lacks); "+
+		"if there is none, stop the server and give them up for good: millrace log accept-loss --first %d --last %d --yes",
+		loss.First, loss.Last, loss.First, loss.Last)
+}
+
+// stuck returns the partitions that wait for a person.
+func (a *app) stuck() (list []api.Stuck) {
+	for _, s := range a.worker.Status() {
+		if s.Stuck != "" {
+			list = append(list, api.Stuck{Partition: s.Partition, Stream: s.Stream, Why: s.Stuck, Next: s.Next})
+		}
+	}
+	return list
 }
 
 // behind returns the claims that keep says, oldest first.
