@@ -390,6 +390,10 @@ func TestCompletion(t *testing.T) {
 	s := newServer(t, "dev", "--log-level", "error")
 	s.start()
 	here := []string{"--server", "http://" + s.console, "--data-dir", s.dir}
+	s.waitFor(20*time.Second, "knowing its DAG", func() bool {
+		out, _ := s.cli("dags", "ls", "-o", "name")
+		return out == "demo\n"
+	})
 	for _, tt := range []struct {
 		want string
 		line []string

@@ -65,6 +65,11 @@ func (h *hold) resume(ctx context.Context, since time.Time) (any, error) {
 	if h.at.IsZero() {
 		return nil, api.ErrNotHeld
 	}
+	select { // a server that has just started: without its rules nothing can be recorded
+	case <-h.s.engine.Ready():
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	skipped, err := h.s.dispatch.Skip(ctx, since)
 	if err != nil {
 		return nil, err
