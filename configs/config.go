@@ -78,6 +78,7 @@ type Console struct {
 	BasePath string   `yaml:"base_path"`
 	Hosts    []string `yaml:"hosts"`
 	Insecure bool     `yaml:"insecure"`
+	Redact   []string `yaml:"redact"`
 }
 
 // Log is where events wait for the batcher.

@@ -44,15 +44,21 @@ func newConfigShow(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if g.output == "json" {
-				return printJSON(g.out, l.Values())
+			if g.output == "yaml" {
+				return l.Show(g.out, origin)
 			}
-			return l.Show(g.out, origin)
+			return printRows(g, answers(l.Values()), func(v configs.Value) string { return v.Path }, valueColumns)
 		},
 	}
-	c.Flags().BoolVar(&origin, "origin", false, "one line for each setting, with where it came from")
-	c.Flags().StringVarP(&g.output, "output", "o", "yaml", "yaml or json (json always has the origin)")
+	c.Flags().BoolVar(&origin, "origin", false, "one line for each setting, with where it came from, as all formats but yaml have it anyway")
+	g.streamFlags(c, "yaml")
 	return c
+}
+
+var valueColumns = []column[configs.Value]{
+	{"SETTING", func(v configs.Value) string { return v.Path }},
+	{"VALUE", func(v configs.Value) string { return fmt.Sprint(v.Value) }},
+	{"ORIGIN", func(v configs.Value) string { return v.Origin }},
 }
 
 func newConfigSchema(g *global) *cobra.Command {

@@ -47,7 +47,7 @@ func (g *global) rowFlags(c *cobra.Command) {
 	c.Flags().BoolVar(&g.noHead, "no-headers", false, "leave the table's header out")
 }
 
-// streamFlags is rowFlags for what has no end, with a format of its own if none is given.
+// streamFlags is rowFlags for what is no table by nature, with a format of its own if none is given.
 func (g *global) streamFlags(c *cobra.Command, format string) {
 	var output string
 	c.Flags().StringVarP(&output, "output", "o", format, "table, json, jsonl, yaml or name")

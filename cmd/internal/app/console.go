@@ -44,7 +44,8 @@ func (a *app) buildConsole(_ context.Context) error {
 		deps.Store, deps.Control, deps.Executors, deps.Resume = s.store, s.engine, s.executors, s.hold.resume
 	}
 	srv, err := api.New(deps, api.Options{
-		Token: token, BasePath: c.BasePath, Hosts: c.Hosts, TLS: c.TLS.On(), Version: api.Version(BuildVersion()), Logger: a.log, Registerer: a.metrics,
+		Token: token, BasePath: c.BasePath, Hosts: c.Hosts, Redact: c.Redact, TLS: c.TLS.On(),
+		Version: api.Version(BuildVersion()), Logger: a.log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return err
