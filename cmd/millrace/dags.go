@@ -132,7 +132,7 @@ type verdict struct {
 
 func newDAGsValidate(g *global) *cobra.Command {
 	c := &cobra.Command{
-		Use: "validate FILE...", Short: "Check DAG files, without a server", Args: cobra.MinimumNArgs(1),
+		Use: "validate FILE...", Short: "Check DAG files, without a server", Args: minArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			verdicts, err := validate(args)
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -133,11 +134,48 @@ func exitCodes() string {
 // exactArgs is cobra.ExactArgs with our exit code.
 func exactArgs(n int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
-		if len(args) != n {
+		if len(args) < n {
+			return &codeError{exitUsage, fmt.Errorf("%s needs %s\nUsage: %s", c.CommandPath(), missing(c, len(args)), c.UseLine())}
+		}
+		if len(args) > n {
 			return &codeError{exitUsage, fmt.Errorf("%s takes %s, got %d\nUsage: %s", c.CommandPath(), counted(n, "argument"), len(args), c.UseLine())}
 		}
 		return nil
 	}
+}
+
+// minArgs is cobra.MinimumNArgs in the same way.
+func minArgs(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		return exactArgs(n)(c, args[:min(n, len(args))])
+	}
+}
+
+// whereToFind says which command has the values of an argument.
+var whereToFind = map[string]string{
+	"RUN":        "'millrace runs ls' lists them",
+	"BATCH":      "'millrace batches ls' lists them",
+	"DAG":        "'millrace dags ls' lists them",
+	"SOURCE":     "'millrace config show' has them below sources",
+	"RECEIPT|ID": "the receipt is in the answer to a sender, X-Millrace-Receipt; the id is the event's own",
+}
+
+// missing names argument number i of a command, as its usage does, and says where to find one.
+func missing(c *cobra.Command, i int) string {
+	var names []string
+	for _, word := range strings.Fields(c.Use)[1:] {
+		if !strings.HasPrefix(word, "-") {
+			names = append(names, word)
+		}
+	}
+	if i >= len(names) {
+		return "another argument"
+	}
+	name := names[i]
+	if hint := whereToFind[name]; hint != "" {
+		return name + "; " + hint
+	}
+	return name
 }
 
 func counted(n int, what string) string {
