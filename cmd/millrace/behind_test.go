@@ -139,6 +139,9 @@ func (b *behind) found() {
 	if s.dump(&seen, "/api/v1/status"); !strings.Contains(seen.String(), next) {
 		t.Errorf("the status does not say what to do, %s:\n%s", next, &seen)
 	}
+	if text, _ := s.cli("verify"); !strings.Contains(text, "beyond_log") || !strings.Contains(text, "millrace log check") {
+		t.Errorf("verify does not name the fault, or not the next step:\n%s", text)
+	}
 	for _, args := range [][]string{{"verify"}, {"verify", "--offline"}} {
 		var r verify.Report
 		text, code := s.cli(append(args, "-o", "json")...)

@@ -86,6 +86,9 @@ func verifyTable(w io.Writer, r *verify.Report) error {
 		}
 		_, _ = fmt.Fprintf(w, "  %s\t%s (offsets %d-%d of %s, entry %d)\n", p.Kind, what, p.First, p.Last, p.Stream, p.Seq)
 	}
+	if r.Totals[verify.BeyondLog].Items > 0 {
+		_, _ = fmt.Fprintln(w, "next\tfind the log that has what is beyond_log: 'millrace log check' names it, 'millrace log accept-loss' gives it up")
+	}
 	verdict := "ok: every accepted event that was cut is in exactly one object"
 	if !r.OK {
 		verdict = "FAULTS: see above"
