@@ -185,3 +185,40 @@ func (s *ending) Get(ctx context.Context, key string) ([]byte, batcher.ObjectInf
 	}
 	return body, info, err
 }
+
+// torn is a log that does not read from an offset on.
+type torn struct {
+	*partition
+	at int64
+}
+
+func (p torn) Read(ctx context.Context, from int64, maxBytes int, buf []ingest.Stored) ([]ingest.Stored, int64, error) {
+	if from >= p.at {
+		return nil, 0, fmt.Errorf("segment 0: %w", ingest.ErrCorrupt)
+	}
+	recs, next, err := p.partition.Read(ctx, from, maxBytes, buf)
+	for i := range recs {
+		if recs[i].Offset >= p.at {
+			return recs[:i], p.at, err
+		}
+	}
+	return recs, next, err
+}
+
+// TestDamagedLog: a log that does not read to its end is a problem, and chain and objects are judged nonetheless.
+func TestDamagedLog(t *testing.T) {
+	t.Parallel()
+	x := newFixture(t, 40)
+	x.chain()
+	x.store.Delete(x.big().Object)
+	r := x.run(torn{x.log(0), 30})
+	want := map[Kind]Count{Damaged: {1, 0}, Missing: {1, 7}}
+	if diff := cmp.Diff(want, r.Totals); diff != "" || r.Log.Records != 30 || r.Log.Lost != 0 {
+		t.Errorf("log %+v, totals (-want +got):\n%s%v", r.Log, diff, r.Problems)
+	}
+	for _, p := range r.Problems {
+		if p.Kind == Damaged && (p.First != 30 || p.Last != 39 || p.Stream != stream || !strings.Contains(p.What, "offset 30")) {
+			t.Errorf("%+v, want offsets 30 to 39", p)
+		}
+	}
+}

@@ -52,9 +52,17 @@ func (w *walker) compareLog(ctx context.Context, p ingest.Partition) error {
 		if errors.Is(err, ingest.ErrTrimmed) {
 			// Trimmed meanwhile: what is gone now is done, and was compared by count.
 			if next, _, err = p.Bounds(ctx); err == nil && next <= from {
-				err = ingest.ErrTrimmed
+				err = fmt.Errorf("%w: it starts at %d, and this is gone", ingest.ErrCorrupt, next)
 			}
 			buf = nil
+		}
+		if errors.Is(err, ingest.ErrCorrupt) { // nobody can tell where it goes on
+			stream, _ := w.viewOf(p, from)
+			w.add(Problem{
+				Kind: Damaged, Stream: stream, First: from, Last: end - 1,
+				What: fmt.Sprintf("log of partition %d does not read at offset %d, and is compared up to there only: %v", p.ID(), from, err),
+			})
+			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("read partition %d from %d: %w", p.ID(), from, err)

@@ -157,10 +157,12 @@ func damaged(s *server, segment string, starts bool, acked map[string]bool) {
 			t.Errorf("an event while the batcher waits for a person: status %d, %v", status, err)
 		}
 		acked["meanwhile"] = true
+		s.blamesLog("verify")
 		s.kill()
 	} else if text := s.refused(); !strings.Contains(text, segment) || !strings.Contains(text, "record") {
 		t.Errorf("the message does not name %s and its records: %s", segment, text)
 	}
+	s.blamesLog("verify", "--offline")
 	text, code := s.cli("log", "check", "-o", "json")
 	var found []wal.Damage
 	decode(t, text, &found)
@@ -199,6 +201,17 @@ func damaged(s *server, segment string, starts bool, acked map[string]bool) {
 		t.Errorf("%d of %d acknowledged events are in no row, want the %d of the accepted range", missing, len(acked), lost)
 	}
 	t.Logf("measured: %d records acknowledged, %d in %s lost and named (%d-%d)", len(acked), lost, segment, first, last)
+}
+
+// blamesLog requires that verify reports the log as damaged, and is done with everything else.
+func (s *server) blamesLog(args ...string) {
+	s.t.Helper()
+	var r verify.Report
+	text, code := s.cli(append(args, "-o", "json")...)
+	decode(s.t, text, &r)
+	if code != exitFailed || r.Totals[verify.Damaged].Items != 1 || len(r.Totals) != 1 || r.Problems[0].Last < r.Problems[0].First {
+		s.t.Errorf("%v: exit %d, want one problem, the log's damage:\n%s", args, code, text)
+	}
 }
 
 // TestFewDescriptors is row 16: with 60 file descriptors, 200 connections make the server refuse some, and nothing else: it stays, and goes on
