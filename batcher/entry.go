@@ -1,9 +1,12 @@
 package batcher
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"millrace/ingest"
@@ -104,11 +107,66 @@ type Facts struct {
 // MaxTypes bounds [Facts.Types], because object metadata is at most 2 KiB in S3.
 const MaxTypes = 16
 
-// Marshal returns the stored form of e.
-func (e *Entry) Marshal() ([]byte, error) { return json.Marshal(e) }
+// Bounds of an entry's stored form, in bytes: from packFrom on it is compressed, and none is larger than maxPlain before.
+const (
+	packFrom = 16 << 10
+	maxPlain = 256 << 20
+)
+
+// Marshal returns the stored form of e: JSON, from 16 KiB on compressed with gzip. [Entry.Next] names every lane that is cut above Low, so an
+// entry beside 10,000 open lanes has 650 KB of names that differ in a few bytes.
+func (e *Entry) Marshal() ([]byte, error) {
+	b, err := json.Marshal(e)
+	if err != nil {
+		return nil, err
+	}
+	return Pack(b)
+}
+
+// Pack returns the stored form of JSON that belongs to a chain: as it is, or compressed if it is large.
+func Pack(plain []byte) ([]byte, error) {
+	if len(plain) < packFrom {
+		return plain, nil
+	}
+	var packed bytes.Buffer
+	w, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(plain); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return packed.Bytes(), nil
+}
+
+// Unpack returns the JSON that [Pack] got.
+func Unpack(stored []byte) ([]byte, error) { return unpack(stored, maxPlain) }
+
+// unpack is Unpack with another bound.
+func unpack(b []byte, limit int) ([]byte, error) {
+	if !bytes.HasPrefix(b, []byte{0x1f, 0x8b}) {
+		return b, nil
+	}
+	r, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	plain, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if err == nil && len(plain) > limit {
+		err = fmt.Errorf("larger than %d bytes", limit)
+	}
+	return plain, err
+}
 
 // UnmarshalEntry reads the stored form; an entry of another version is [ErrUnknownVersion].
 func UnmarshalEntry(b []byte) (Entry, error) {
+	b, err := Unpack(b)
+	if err != nil {
+		return Entry{}, fmt.Errorf("decode chain entry: %w", err)
+	}
 	var head struct {
 		V int `json:"v"`
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -118,4 +119,52 @@ func TestBatchOf(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("batch (-want +got):\n%s", diff)
 	}
+}
+
+// TestLargeEntry: an entry beside many lanes is stored compressed, always to the same bytes, and what is cut short or no end of zeros is refused.
+func TestLargeEntry(t *testing.T) {
+	t.Parallel()
+	e := fullEntry()
+	for i := range 10_000 {
+		e.Next[ingest.EventLane("default", "web", ingest.KeyValue{Key: "customer", Value: fmt.Sprintf("cus_%08d", i*7919)})] = int64(1_000_000 + 3*i)
+	}
+	plain, err := json.Marshal(&e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := e.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(stored) > len(plain)/5 {
+		t.Errorf("stored form of 10,000 lanes: got %d bytes, want at most a fifth of %d", len(stored), len(plain))
+	}
+	if again, err := e.Marshal(); err != nil || !bytes.Equal(again, stored) {
+		t.Errorf("stored again: other bytes, or %v", err)
+	}
+	got, err := UnmarshalEntry(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(e, got); diff != "" {
+		t.Errorf("read (-want +got):\n%s", diff)
+	}
+	for _, cut := range []int{2, 10, len(stored) / 2, len(stored) - 1} {
+		if _, err := UnmarshalEntry(stored[:cut]); err == nil || errors.Is(err, ErrUnknownVersion) {
+			t.Errorf("first %d bytes: got %v, want another error", cut, err)
+		}
+	}
+	if _, err := unpack(bomb(t, 1<<20), 1<<19); err == nil {
+		t.Error("a body that grows beyond the bound was taken")
+	}
+}
+
+// bomb returns size zeros, compressed.
+func bomb(t *testing.T, size int) []byte {
+	t.Helper()
+	b, err := Pack(make([]byte, size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

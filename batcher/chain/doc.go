@@ -11,8 +11,8 @@
 // that was true once bounds it from below for ever. A chain that ends below such a hint has lost entries; that is [ErrShort], and nothing may
 // be built on it.
 //
-// Pages save requests and say nothing new: page n is the entries n*1000+1 to (n+1)*1000 as they are stored, one per line. Whoever finds a page
-// missing, because its writer stopped before it put it, reads the entries.
+// Pages save requests and say nothing new: page n is the entries n*1000+1 to (n+1)*1000, one per line. Whoever finds a page missing, because
+// its writer stopped before it put it, reads the entries.
 //
 // A Reader keeps no state that a crash could lose: its cache holds what cannot change.
 package chain
