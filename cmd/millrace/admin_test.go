@@ -21,7 +21,7 @@ func TestRestore(t *testing.T) {
 		t.Helper()
 		s.send(map[string]bool{}, id, 1)
 		s.drained()
-		s.waitFor(20*time.Second, "showing the batch of "+id, func() bool {
+		s.waitFor("showing the batch of "+id, func() bool {
 			out, code := s.cli("where", id+"-0", "-o", "json")
 			var f found
 			if code == exitOK && json.Unmarshal([]byte(out), &f) == nil && len(f.Events) > 0 {
@@ -39,12 +39,12 @@ func TestRestore(t *testing.T) {
 	}
 	ran := func(batch string) func() bool { return func() bool { return len(runs(batch)) == 1 } }
 	first := event("first")
-	s.waitFor(20*time.Second, "running the first", ran(first))
+	s.waitFor("running the first", ran(first))
 	if out, errs, code := millrace(t, "", nil, "admin", "backup", backup, "--data-dir", s.dir); code != exitOK {
 		t.Fatalf("backup beside a server: exit code %d\n%s%s", code, out, errs)
 	}
 	second := event("second")
-	s.waitFor(20*time.Second, "running the second", ran(second))
+	s.waitFor("running the second", ran(second))
 	if _, errs, code := millrace(t, "", nil, "admin", "restore", backup, "--yes", "--data-dir", s.dir); code != exitConflict {
 		t.Errorf("restore beside a server: exit code %d, want %d\n%s", code, exitConflict, errs)
 	}
@@ -56,7 +56,7 @@ func TestRestore(t *testing.T) {
 		t.Fatalf("restore: exit code %d\n%s%s", code, out, errs)
 	}
 	s.start()
-	s.waitFor(5*time.Second, "saying that dispatch is off", func() bool { return strings.Contains(s.stderr.String(), "admin resume --since") })
+	s.waitFor("saying that dispatch is off", func() bool { return strings.Contains(s.stderr.String(), "admin resume --since") })
 	if got := len(runs(second)); got != 0 {
 		t.Errorf("the restored state has %d runs of the second batch", got)
 	}
@@ -69,7 +69,7 @@ func TestRestore(t *testing.T) {
 	if r.Batches < 1 || r.Chains != 1 {
 		t.Errorf("got %+v, want at least the second batch to be passed over", r)
 	}
-	s.waitFor(20*time.Second, "running the third", ran(third))
+	s.waitFor("running the third", ran(third))
 	if got := len(runs(second)); got != 0 {
 		t.Errorf("the second batch has %d runs, want none: it ran before the restore", got)
 	}
@@ -87,7 +87,7 @@ func TestRestore(t *testing.T) {
 	s.kill()
 	s.start()
 	fourth := event("fourth")
-	s.waitFor(20*time.Second, "running the fourth, without a word", ran(fourth))
+	s.waitFor("running the fourth, without a word", ran(fourth))
 }
 
 func TestParseSince(t *testing.T) {
@@ -139,7 +139,7 @@ func TestMoveChain(t *testing.T) {
 		}
 	}
 	s.launch()
-	s.waitFor(20*time.Second, "refusing the old place", func() bool {
+	s.waitFor("refusing the old place", func() bool {
 		return strings.Contains(s.stderr.String(), "chain is elsewhere") || strings.Contains(s.stderr.String(), "is in \"dir:")
 	})
 	s.kill()

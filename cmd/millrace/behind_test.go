@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"millrace/batcher/batchertest"
 	"millrace/batcher/verify"
@@ -102,7 +101,7 @@ func leftBehind(t *testing.T) *behind {
 	for i := range missed {
 		b.lost[fmt.Sprintf("missed-%d", i)] = true
 	}
-	b.s.waitFor(20*time.Second, "claiming what it can not put", func() bool {
+	b.s.waitFor("claiming what it can not put", func() bool {
 		var r verify.Report
 		b.s.cliJSON(&r, "verify")
 		return r.InFlight.Rows == missed
@@ -126,11 +125,11 @@ func (b *behind) found() {
 	s, t := b.s, b.s.t
 	t.Helper()
 	s.start()
-	s.waitFor(20*time.Second, "saying which records are missing", func() bool {
+	s.waitFor("saying which records are missing", func() bool {
 		text := s.stderr.String()
 		return strings.Contains(text, "claims records that this log does not hold") && strings.Contains(text, "40") && strings.Contains(text, "79")
 	})
-	s.waitFor(20*time.Second, "saying so in its metrics", func() bool { return s.metric("millrace_batch_stuck") == 1 })
+	s.waitFor("saying so in its metrics", func() bool { return s.metric("millrace_batch_stuck") == 1 })
 	const next = "millrace log accept-loss --first 40 --last 79 --yes"
 	if text := s.stderr.String(); !strings.Contains(text, next) {
 		t.Errorf("the log does not say what to do, %s:\n%s", next, text)
@@ -187,7 +186,7 @@ func (b *behind) accept() {
 	}
 	s.start()
 	s.send(b.acked, "after", 40)
-	s.waitFor(60*time.Second, "done with all that is left", func() bool {
+	s.waitFor("done with all that is left", func() bool {
 		var r verify.Report
 		text, code = s.cli("verify", "-o", "json")
 		decode(t, text, &r)

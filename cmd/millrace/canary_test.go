@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 )
@@ -46,7 +45,7 @@ sources:
 	s.start()
 	var seen bytes.Buffer // all that is shown, by what showed it
 	s.provoke(&seen)
-	s.waitFor(20*time.Second, "done with a run", func() bool { return s.metric("millrace_runs_total") > 0 || len(s.runs("all")) >= 2 })
+	s.waitFor("done with a run", func() bool { return s.metric("millrace_runs_total") > 0 || len(s.runs("all")) >= 2 })
 	for _, args := range [][]string{
 		{"config", "show"}, {"config", "show", "--origin"}, {"config", "show", "-o", "json"}, {"config", "check"}, {"dags", "ls", "-o", "json"},
 		{"runs", "ls", "-o", "json"}, {"batches", "ls", "-o", "json"},
@@ -67,7 +66,7 @@ sources:
 	} {
 		before := strings.Count(s.stderr.String(), "configuration not reloaded, the one before stays in force: ")
 		s.reload(broken)
-		s.waitFor(10*time.Second, fmt.Sprintf("aware of fault %d", i), func() bool {
+		s.waitFor(fmt.Sprintf("aware of fault %d", i), func() bool {
 			return strings.Count(s.stderr.String(), "configuration not reloaded, the one before stays in force: ") > before
 		})
 		out, code := s.cli("config", "check")
@@ -127,7 +126,7 @@ func (s *server) dump(seen io.Writer, paths ...string) {
 
 func (s *server) answer(seen io.Writer, r *http.Request) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	resp, err := http.DefaultClient.Do(r.WithContext(ctx))
 	if err != nil {

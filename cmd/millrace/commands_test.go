@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
@@ -324,7 +323,7 @@ func TestOutputs(t *testing.T) {
 	receipt, _, _ := millrace(t, t.TempDir(), nil, "send", "web", "--to", "http://"+s.ingest, "-o", "name")
 	s.drained()
 	var run, batch string
-	s.waitFor(20*time.Second, "a run that succeeded", func() bool {
+	s.waitFor("a run that succeeded", func() bool {
 		run, _ = s.cli("runs", "ls", "--state", "success", "--limit", "1", "-o", "name")
 		return run != ""
 	})
@@ -396,7 +395,7 @@ func TestCompletion(t *testing.T) {
 	s := newServer(t, "dev", "--log-level", "error")
 	s.start()
 	here := []string{"--server", "http://" + s.console, "--data-dir", s.dir}
-	s.waitFor(20*time.Second, "knowing its DAG", func() bool {
+	s.waitFor("knowing its DAG", func() bool {
 		out, _ := s.cli("dags", "ls", "-o", "name")
 		return out == "demo\n"
 	})

@@ -72,7 +72,7 @@ func failOnce(t *testing.T, what, fault string) {
 	x := sendTo(s, 4)
 	select {
 	case <-s.exited:
-	case <-time.After(60 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("%s failed, but the process goes on:\n%s", what, s.stderr)
 	}
 	code := s.cmd.ProcessState.ExitCode()
@@ -120,17 +120,17 @@ func TestSlowSync(t *testing.T) {
 		all = append(all, <-took)
 	}
 	slices.Sort(all)
-	rss := s.usage().rss
+	rss, syncs := s.usage().rss, s.metric("millrace_wal_fsync_duration_seconds_count")
 	s.drained()
 	s.stop()
 	r := readRows(t, filepath.Join(s.dir, "objects"))
 	r.check(t, acked)
-	t.Logf("measured: every sync 300 ms slower, %d senders: p50 %v, max %v, %d MiB", senders, all[len(all)/2], all[len(all)-1], rss>>20)
+	t.Logf("measured: every sync 300 ms slower, %d senders: %v syncs for %d events, p50 %v, max %v, %d MiB", senders, syncs, len(all), all[len(all)/2], all[len(all)-1], rss>>20)
 	if all[0] < delay {
 		t.Errorf("an event was acknowledged after %v, before its sync was over", all[0])
 	}
-	if p50 := all[len(all)/2]; p50 > 10*delay {
-		t.Errorf("p50 is %v: senders do not share syncs", p50)
+	if syncs < 1 || syncs > float64(len(all)/4) {
+		t.Errorf("%v syncs for %d events: senders do not share them", syncs, len(all))
 	}
 	if rss > 200<<20 {
 		t.Errorf("%d MiB of memory", rss>>20)

@@ -55,7 +55,7 @@ func TestHangup(t *testing.T) {
 	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	s.waitFor(10*time.Second, "reloaded", func() bool { return s.metric(when) > before })
+	s.waitFor("reloaded", func() bool { return s.metric(when) > before })
 	if s.ended() {
 		t.Fatalf("SIGHUP has ended a server whose terminal is there:\n%s", s.stderr)
 	}
@@ -65,7 +65,7 @@ func TestHangup(t *testing.T) {
 		if code := s.cmd.ProcessState.ExitCode(); code != exitOK {
 			t.Errorf("exit %d\n%s", code, s.stderr)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Errorf("the server lives on without its terminal:\n%s", s.stderr)
 	}
 }

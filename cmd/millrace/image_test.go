@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // crash is what a power failure would have left at an instant right after an acknowledgement.
@@ -120,7 +119,7 @@ func foundOn(t *testing.T, c crash) (found int, why string) {
 func (s *server) comesUp() bool {
 	s.t.Helper()
 	up := false
-	s.waitFor(30*time.Second, "ready or ended", func() bool {
+	s.waitFor("ready or ended", func() bool {
 		resp, err := http.Get("http://" + s.ingest + "/readyz")
 		if err == nil {
 			_ = resp.Body.Close()
@@ -186,7 +185,7 @@ func TestReadOnly(t *testing.T) {
 	if err := os.WriteFile(trigger, []byte("millrace test"), 0o200); err != nil {
 		t.Fatal(err)
 	}
-	s.waitFor(30*time.Second, "ended", s.ended)
+	s.waitFor("ended", s.ended)
 	code := s.cmd.ProcessState.ExitCode()
 	s.cmd = nil
 	if code != exitFailed || !strings.Contains(s.stderr.String(), "read-only file system") {
@@ -231,7 +230,7 @@ func TestDiskFull(t *testing.T) {
 	ballast := filepath.Join(mnt, "ballast")
 	_ = exec.Command("dd", "if=/dev/zero", "of="+ballast, "bs=1M").Run() // until it is full
 	full := 0
-	s.waitFor(20*time.Second, "refused while the disk is full", func() bool {
+	s.waitFor("refused while the disk is full", func() bool {
 		full++
 		return post(fmt.Sprintf("full-%d", full)) == http.StatusServiceUnavailable
 	})
@@ -239,7 +238,7 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := 0
-	s.waitFor(20*time.Second, "accepting again", func() bool {
+	s.waitFor("accepting again", func() bool {
 		again++
 		return post(fmt.Sprintf("again-%d", again)) == http.StatusOK
 	})

@@ -110,7 +110,7 @@ func (s *server) offline() *verify.Report {
 // drained waits until every record is in an object.
 func (s *server) drained() {
 	s.t.Helper()
-	s.waitFor(60*time.Second, "drained", func() bool {
+	s.waitFor("drained", func() bool {
 		var r verify.Report
 		s.cliJSON(&r, "verify")
 		return !pending(&r)

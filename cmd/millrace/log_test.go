@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"millrace/batcher/verify"
 	"millrace/ingest/wal"
@@ -19,7 +18,7 @@ import (
 func (s *server) refused() string {
 	s.t.Helper()
 	s.launch()
-	s.waitFor(20*time.Second, "ended", s.ended)
+	s.waitFor("ended", s.ended)
 	code := s.cmd.ProcessState.ExitCode()
 	s.cmd = nil
 	if code != exitFailed {
@@ -152,7 +151,7 @@ func damaged(s *server, segment string, starts bool, acked map[string]bool) {
 	t.Helper()
 	if starts {
 		s.start()
-		s.waitFor(20*time.Second, "saying what is damaged", func() bool { return strings.Contains(s.stderr.String(), segment) })
+		s.waitFor("saying what is damaged", func() bool { return strings.Contains(s.stderr.String(), segment) })
 		if status, _, err := s.track("meanwhile"); err != nil || status != http.StatusOK {
 			t.Errorf("an event while the batcher waits for a person: status %d, %v", status, err)
 		}
@@ -182,7 +181,7 @@ func damaged(s *server, segment string, starts bool, acked map[string]bool) {
 	}
 	s.start()
 	var r verify.Report
-	s.waitFor(60*time.Second, "done with the older incarnations", func() bool { // which need not wait for max_age
+	s.waitFor("done with the older incarnations", func() bool { // which need not wait for max_age
 		text, code = s.cli("verify", "-o", "json")
 		decode(t, text, &r)
 		return r.Totals[verify.Accepted].Rows > 0 && !pending(&r)
@@ -230,7 +229,7 @@ func TestFewDescriptors(t *testing.T) {
 	for _, c := range held {
 		_ = c.Close()
 	}
-	s.waitFor(20*time.Second, "accepting again", func() bool {
+	s.waitFor("accepting again", func() bool {
 		status, _, err := s.track("again")
 		return err == nil && status == http.StatusOK
 	})

@@ -83,7 +83,7 @@ func (d *document) run(t *testing.T) {
 	for i, block := range script {
 		out += s.shell(block)
 		if then := d.then[min(i, len(d.then)-1)]; then != "" {
-			s.waitFor(20*time.Second, then, func() bool {
+			s.waitFor(then, func() bool {
 				text, code := s.cli(strings.Fields(then)...)
 				return code == exitOK && text != ""
 			})

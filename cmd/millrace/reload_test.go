@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"millrace/cmd/internal/app"
 	"millrace/scheduler"
@@ -70,13 +69,13 @@ sources:
 	}
 
 	const before, after = "200 400 404 404 one ", "404 404 200 200 two "
-	s.waitFor(10*time.Second, "as configured", func() bool { return state() == before })
+	s.waitFor("as configured", func() bool { return state() == before })
 	if got := s.metric(reloaded); got != 1 {
 		t.Errorf("%s is %v at the start, want 1", reloaded, got)
 	}
 
 	s.reload(strings.Replace(second, "kind: webhook", "knid: webhook", 1))
-	s.waitFor(10*time.Second, "aware of the fault", func() bool { return s.metric(reloaded) == 0 })
+	s.waitFor("aware of the fault", func() bool { return s.metric(reloaded) == 0 })
 	if got := state(); got != before {
 		t.Errorf("after a broken file the state is %q, want %q", got, before)
 	}
@@ -87,7 +86,7 @@ sources:
 	}
 
 	s.reload(second + "executors: {local: {slots: 3}}\n")
-	s.waitFor(10*time.Second, "reloaded", func() bool { return s.metric(reloaded) == 1 && state() == after })
+	s.waitFor("reloaded", func() bool { return s.metric(reloaded) == 1 && state() == after })
 	if want := "keys=executors.local.slots"; !strings.Contains(s.stderr.String(), want) {
 		t.Errorf("the server does not say %q:\n%s", want, s.stderr)
 	}
@@ -144,20 +143,20 @@ func TestReloadTLS(t *testing.T) {
 		}
 		return true
 	}
-	s.waitFor(30*time.Second, "ready with the first certificate", func() bool { return shown(one) })
+	s.waitFor("ready with the first certificate", func() bool { return shown(one) })
 	if resp, err := http.Get("http://" + s.ingest + "/readyz"); err == nil && resp.StatusCode < 400 {
 		t.Errorf("without TLS the answer is %d", resp.StatusCode)
 	}
 
 	install("two", "cert.pem") // and not its key
 	s.reload(text)
-	s.waitFor(10*time.Second, "aware of the fault", func() bool { return strings.Contains(s.stderr.String(), "private key does not match") })
+	s.waitFor("aware of the fault", func() bool { return strings.Contains(s.stderr.String(), "private key does not match") })
 	if !shown(one) {
 		t.Error("a pair that does not fit has replaced the one before")
 	}
 	install("two", "key.pem")
 	s.reload(text)
-	s.waitFor(10*time.Second, "showing the second certificate", func() bool { return shown(two) })
+	s.waitFor("showing the second certificate", func() bool { return shown(two) })
 }
 
 // TestDevTLS: `dev --tls` makes a certificate once, which is good for the addresses of this machine and, on it, for the other commands.
@@ -166,7 +165,7 @@ func TestDevTLS(t *testing.T) {
 	s := newServer(t, "dev", "--tls")
 	for range 2 {
 		s.launch()
-		s.waitFor(30*time.Second, "ready", func() bool {
+		s.waitFor("ready", func() bool {
 			var out bytes.Buffer
 			code := run(t.Context(), []string{"dags", "ls", "--data-dir", s.dir, "--server", "https://" + s.console}, streams{out: &out, err: &out})
 			return code == exitOK && strings.Contains(out.String(), "demo")

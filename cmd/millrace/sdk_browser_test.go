@@ -141,7 +141,7 @@ func (k sdkKit) newBrowser(t *testing.T) *browser {
 // open opens a page and returns when it has been left.
 func (b *browser) open(t *testing.T, page *sdkPage) sdkResult {
 	t.Helper()
-	limit := time.After(2 * time.Minute)
+	limit := time.After(patience)
 	select {
 	case b.pages <- page.url:
 	case <-limit:

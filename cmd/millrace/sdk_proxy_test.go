@@ -318,7 +318,7 @@ func (p *faultyProxy) cut(w http.ResponseWriter) {
 
 // wait returns when ok holds for each of the events, or false when it has not for too long.
 func (p *faultyProxy) wait(given map[string]string, ok func(passage) bool) bool {
-	limit := time.After(100 * time.Second)
+	limit := time.After(patience)
 	for {
 		p.mu.Lock()
 		changed, all := p.changed, true

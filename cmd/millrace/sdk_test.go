@@ -153,7 +153,7 @@ func (k sdkKit) sendFromNode(t *testing.T, url, key string, events int) sdkResul
 // runSDK runs a program to its end, which is when its SDK has nothing left to do, and decodes what it prints.
 func runSDK(t *testing.T, args ...string) sdkResult {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1", "PYTHONDONTWRITEBYTECODE=1")

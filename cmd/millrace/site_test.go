@@ -144,7 +144,7 @@ func (n *natsServer) start() {
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); ; <-tick.C {
+	for deadline := time.Now().Add(patience); ; <-tick.C {
 		if c, err := net.Dial("tcp", n.addr); err == nil {
 			_ = c.Close()
 			return
@@ -220,7 +220,7 @@ func (s *server) runs(dag string) []scheduler.Run {
 func (s *server) oneRunEach(dag string) []scheduler.Run {
 	s.t.Helper()
 	var runs []scheduler.Run
-	s.waitFor(60*time.Second, "done with a run of each batch", func() bool {
+	s.waitFor("done with a run of each batch", func() bool {
 		runs = s.runs(dag) // before the batches: those of a run are there when it is
 		of := map[string]int{}
 		for _, b := range s.batches() {

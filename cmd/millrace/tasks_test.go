@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"millrace/scheduler"
 )
@@ -53,19 +52,19 @@ func TestKillWithTasks(t *testing.T) {
 		s.cliJSON(&r, "dags", "trigger", "long", "--id", fmt.Sprintf("r%d", i))
 		x.runs = append(x.runs, r.ID)
 	}
-	s.waitFor(20*time.Second, "running all tasks", func() bool { return len(x.alive()) == tasks })
+	s.waitFor("running all tasks", func() bool { return len(x.alive()) == tasks })
 	ended := 0
 	for range kills {
 		s.kill()
 		before := x.ticks()
-		s.waitFor(10*time.Second, "without millrace, but with tasks that count", func() bool { return x.ticks() >= before+10*(tasks-ended) })
+		s.waitFor("without millrace, but with tasks that count", func() bool { return x.ticks() >= before+10*(tasks-ended) })
 		for range 2 { // these end while nobody is there to hear of it
 			write(t, filepath.Join(x.dir, x.runs[ended]+".end"), "")
 			ended++
 		}
-		s.waitFor(10*time.Second, "rid of two tasks", func() bool { return len(x.alive()) == tasks-ended })
+		s.waitFor("rid of two tasks", func() bool { return len(x.alive()) == tasks-ended })
 		s.start()
-		s.waitFor(20*time.Second, "told of two more ends", func() bool { return len(s.succeeded("long")) == ended })
+		s.waitFor("told of two more ends", func() bool { return len(s.succeeded("long")) == ended })
 		if got := len(x.alive()); got != tasks-ended {
 			t.Errorf("%d tasks are alive after the restart, want %d", got, tasks-ended)
 		}
@@ -73,7 +72,7 @@ func TestKillWithTasks(t *testing.T) {
 	for _, id := range x.runs[ended:] {
 		write(t, filepath.Join(x.dir, id+".end"), "")
 	}
-	s.waitFor(20*time.Second, "done", func() bool { return len(s.succeeded("long")) == tasks })
+	s.waitFor("done", func() bool { return len(s.succeeded("long")) == tasks })
 	ticks := 0
 	for _, id := range x.runs {
 		ticks += x.complete(id)
@@ -207,7 +206,7 @@ func TestBrokenDAGFile(t *testing.T) {
 // head waits until the server says of a DAG what is expected.
 func (s *server) head(dag string, ok func(scheduler.DAGHead) bool) (found scheduler.DAGHead) {
 	s.t.Helper()
-	s.waitFor(20*time.Second, "aware of the DAG file", func() bool {
+	s.waitFor("aware of the DAG file", func() bool {
 		var list []scheduler.DAGHead
 		s.cliJSON(&list, "dags", "ls")
 		for _, h := range list {
@@ -229,7 +228,7 @@ func (s *server) nextSays(word, version string) {
 		s.t.Fatalf("status %d, %v", status, err)
 	}
 	var runs []scheduler.Run
-	s.waitFor(20*time.Second, "done with another run", func() bool {
+	s.waitFor("done with another run", func() bool {
 		runs = s.succeeded("d")
 		return len(runs) > before
 	})

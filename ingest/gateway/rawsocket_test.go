@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -118,25 +119,38 @@ func TestRawSocket(t *testing.T) {
 				if bytewise && len(tt.text) > 4<<10 {
 					continue
 				}
-				log := &fakeLog{}
-				addr, stop := start(t, newServer(t, log, Options{}))
-				answers := talk(t, addr, tt.text, bytewise)
-				if got := strings.Join(answers, " "); got != tt.want {
-					t.Errorf("byte by byte %v: got %s, want %s", bytewise, got, tt.want)
+				got, records, err := onFreshServer(t, tt.text, bytewise)
+				for range 10 { // a server that closes on what it has not read resets the connection, which can overtake its answer
+					if got != "" || !errors.Is(err, syscall.ECONNRESET) || records > 0 {
+						break
+					}
+					got, records, err = onFreshServer(t, tt.text, bytewise)
 				}
-				if err := stop(); err != nil {
-					t.Error(err)
+				if got != tt.want {
+					t.Errorf("byte by byte %v: got %s and %v, want %s", bytewise, got, err, tt.want)
 				}
-				if got := len(log.stored()); got != tt.records {
-					t.Errorf("byte by byte %v: got %d records, want %d", bytewise, got, tt.records)
+				if records != tt.records {
+					t.Errorf("byte by byte %v: got %d records, want %d", bytewise, records, tt.records)
 				}
 			}
 		})
 	}
 }
 
-// talk writes text and returns the statuses of all that is answered until the server closes.
-func talk(t *testing.T, addr, text string, bytewise bool) (statuses []string) {
+// onFreshServer returns the statuses that a new server answers to text, how many records it stored, and how its connection ended.
+func onFreshServer(t *testing.T, text string, bytewise bool) (statuses string, records int, end error) {
+	t.Helper()
+	log := &fakeLog{}
+	addr, stop := start(t, newServer(t, log, Options{}))
+	answers, end := talk(t, addr, text, bytewise)
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	return strings.Join(answers, " "), len(log.stored()), end
+}
+
+// talk writes text and returns the statuses of all that is answered until the server closes, and how the connection ended.
+func talk(t *testing.T, addr, text string, bytewise bool) (statuses []string, end error) {
 	t.Helper()
 	conn := dial(t, addr, "")
 	go func() { // ends when all is written, or the server closes
@@ -153,10 +167,7 @@ func talk(t *testing.T, addr, text string, bytewise bool) (statuses []string) {
 	for {
 		resp, err := http.ReadResponse(in, nil)
 		if err != nil {
-			if err != io.EOF && !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Logf("after %v: %v", statuses, err)
-			}
-			return statuses
+			return statuses, err
 		}
 		statuses = append(statuses, strconv.Itoa(resp.StatusCode))
 		_, _ = io.Copy(io.Discard, resp.Body)
