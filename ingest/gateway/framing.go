@@ -64,8 +64,8 @@ func (f *framing) next(p []byte) (int, bool) {
 		}
 		end := bytes.IndexByte(p[i:], '\n')
 		if end < 0 {
-			if len(f.line)+len(p)-i > maxLine {
-				return i, false
+			if len(f.line)+len(p)-i > maxLine || f.state == atChunkEnd && !(len(f.line) == 0 && string(p[i:]) == "\r") {
+				return i, false // the second, before net/http sees what is no line break and takes the body for one that was cut short
 			}
 			f.line = append(f.line, p[i:]...)
 			return len(p), true
