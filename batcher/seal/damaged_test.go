@@ -17,29 +17,43 @@ import (
 	"millrace/ingest/memlog"
 )
 
-// failing is a store that does not give the bytes of what is below a prefix, while it is on.
+// failing is a store that does not give the bytes of what is below a prefix, while it is on: it says so, or gives others.
 type failing struct {
 	batcher.ObjectStore
 	prefix string
+	silent bool
 	on     atomic.Bool
 }
 
 func (s *failing) Get(ctx context.Context, key string) ([]byte, batcher.ObjectInfo, error) {
-	if s.on.Load() && strings.HasPrefix(key, s.prefix) {
+	body, info, err := s.ObjectStore.Get(ctx, key)
+	if err != nil || !s.on.Load() || !strings.HasPrefix(key, s.prefix) {
+		return body, info, err
+	}
+	if !s.silent {
 		return nil, batcher.ObjectInfo{}, fmt.Errorf("get %q: %w", key, batcher.ErrDamaged)
 	}
-	return s.ObjectStore.Get(ctx, key)
+	body = bytes.Clone(body)
+	body[len(body)/2] ^= 1
+	return body, info, nil
 }
 
 // TestDamagedObject: an object of the chain that is damaged in its store ends nothing, since events must be accepted meanwhile. The worker says
 // which object it waits for and what to do, once, and goes on by itself when it is restored.
 func TestDamagedObject(t *testing.T) {
 	t.Parallel()
-	for name, prefix := range map[string]string{"sidecar": batcher.PrefixIDs, "entry": batcher.PrefixChain} {
+	for name, tt := range map[string]struct {
+		prefix string
+		silent bool
+	}{
+		"sidecar": {batcher.PrefixIDs, false}, "entry": {batcher.PrefixChain, false},
+		"sidecar, and the store does not know": {batcher.PrefixIDs, true}, // an entry has no checksum of its own
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				log, store := memlog.New(memlog.Options{}), &failing{ObjectStore: memstore.New(memstore.Options{}), prefix: prefix}
+				prefix := tt.prefix
+				log, store := memlog.New(memlog.Options{}), &failing{ObjectStore: memstore.New(memstore.Options{}), prefix: prefix, silent: tt.silent}
 				var text bytes.Buffer // written by the worker only, and read when that waits
 				begin := func() (*Worker, func()) {
 					w, err := New(store, policyOf(batcher.Policy{MaxAge: time.Second}), nil, Options{

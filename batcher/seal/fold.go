@@ -201,9 +201,14 @@ func (c *cutter) foldSidecars(ctx context.Context, list []sidecar) error {
 
 // ids reads one sidecar. Only a void batch, and one that is not finished, may have none.
 func (u *uploader) ids(ctx context.Context, s *sidecar) (ids []dedupe.ID, err error) {
-	var body []byte
-	err = u.p.retry(ctx, u.rng, "get ids", func() (err error) {
-		body, _, err = u.w.store.Get(ctx, batcher.IDsKey(s.batch))
+	err = u.p.retry(ctx, u.rng, "get ids", func() error {
+		body, _, err := u.w.store.Get(ctx, batcher.IDsKey(s.batch))
+		if err != nil {
+			return err
+		}
+		if ids, err = dedupe.UnmarshalIDs(body); errors.Is(err, dedupe.ErrBadIDs) { // from a store without checksums
+			return fmt.Errorf("object %q: %w: %w", batcher.IDsKey(s.batch), batcher.ErrDamaged, err)
+		}
 		return err
 	})
 	if errors.Is(err, batcher.ErrNotFound) {
@@ -215,9 +220,6 @@ func (u *uploader) ids(ctx context.Context, s *sidecar) (ids []dedupe.ID, err er
 			return nil, nil
 		}
 		return nil, fmt.Errorf("batch %s has no ids, which are put before its object: %w", s.batch, errors.Join(ErrMismatch, err))
-	}
-	if err == nil {
-		ids, err = dedupe.UnmarshalIDs(body)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("fold ids of batch %s: %w", s.batch, err)
