@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"path/filepath"
 	"strings"
@@ -57,6 +58,10 @@ func TestRestore(t *testing.T) {
 	}
 	s.start()
 	s.waitFor("saying that dispatch is off", func() bool { return strings.Contains(s.stderr.String(), "admin resume --since") })
+	var status bytes.Buffer
+	if s.dump(&status, "/api/v1/status"); !strings.Contains(status.String(), "held_since") {
+		t.Errorf("the status does not say that dispatch is on hold:\n%s", &status)
+	}
 	if got := len(runs(second)); got != 0 {
 		t.Errorf("the restored state has %d runs of the second batch", got)
 	}
@@ -70,6 +75,10 @@ func TestRestore(t *testing.T) {
 		t.Errorf("got %+v, want at least the second batch to be passed over", r)
 	}
 	s.waitFor("running the third", ran(third))
+	status.Reset()
+	if s.dump(&status, "/api/v1/status"); strings.Contains(status.String(), "held_since") {
+		t.Errorf("the status says that dispatch is on hold, after it was resumed:\n%s", &status)
+	}
 	if got := len(runs(second)); got != 0 {
 		t.Errorf("the second batch has %d runs, want none: it ran before the restore", got)
 	}

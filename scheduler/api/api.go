@@ -41,6 +41,8 @@ type Deps struct {
 	Verify func(ctx context.Context) (any, error)
 	// Resume ends the hold of a restored ledger: what was cut before the time starts nothing. The answer becomes JSON. [ErrNotHeld].
 	Resume func(ctx context.Context, since time.Time) (any, error)
+	// Held is since when dispatch has been on hold, zero if it is not; nil: it never is.
+	Held func() time.Time
 	// Config returns the settings, secrets hidden, as they become JSON.
 	Config func() any
 	// CompileDAGs checks the text of a DAG file; the error is for people.

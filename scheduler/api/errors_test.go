@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"millrace/batcher"
 	"millrace/ingest"
@@ -112,5 +113,24 @@ func TestStuck(t *testing.T) {
 	}
 	if got := newRig(t).page("/"); strings.Contains(got, "your word") {
 		t.Errorf("nothing is stuck, and the page says:\n%s", got)
+	}
+}
+
+// TestHeld: dispatch that is on hold is on the page and in the status, with what to do.
+func TestHeld(t *testing.T) {
+	t.Parallel()
+	since := time.Date(2026, 11, 23, 14, 30, 0, 0, time.UTC)
+	r := newRig(t, func(d *Deps, _ *Options) { d.Held = func() time.Time { return since } })
+	if got := r.page("/"); !strings.Contains(got, "millrace admin resume --since") {
+		t.Errorf("the page does not say that dispatch is on hold:\n%s", got)
+	}
+	_, router := document(t)
+	w := r.get("/api/v1/status")
+	if _, err := fits(t, router, "GET", "/status", "", w); err != nil || !strings.Contains(w.Body.String(), `"held_since":"2026-11-23T14:30:00Z"`) {
+		t.Errorf("status: %v\n%s", err, w.Body)
+	}
+	none := newRig(t, func(d *Deps, _ *Options) { d.Held = func() time.Time { return time.Time{} } })
+	if got := none.page("/") + none.get("/api/v1/status").Body.String(); strings.Contains(got, "admin resume") || strings.Contains(got, "held_since") {
+		t.Errorf("nothing is on hold, and it says:\n%s", got)
 	}
 }

@@ -16,10 +16,12 @@ import (
 
 // status is what the status page shows.
 type status struct {
-	Version   string                    `json:"version"`
-	StartedAt time.Time                 `json:"started_at"`
-	Now       time.Time                 `json:"now"`
-	Ready     string                    `json:"ready,omitempty"`
+	Version   string    `json:"version"`
+	StartedAt time.Time `json:"started_at"`
+	Now       time.Time `json:"now"`
+	Ready     string    `json:"ready,omitempty"`
+	// HeldSince is when the state was restored; until a person resumes it, no batch starts a run.
+	HeldSince time.Time                 `json:"held_since,omitzero"`
 	Sources   []statusSource            `json:"sources"`
 	Log       statusLog                 `json:"log"`
 	Runs      map[scheduler.State]int64 `json:"runs"`
@@ -209,6 +211,9 @@ func (s *Server) statusNow(ctx context.Context) (*status, error) {
 		if err := s.d.Ready(); err != nil {
 			st.Ready = err.Error()
 		}
+	}
+	if s.d.Held != nil {
+		st.HeldSince = s.d.Held().UTC()
 	}
 	n := s.status.read()
 	s.sourceStatus(st, n, now)

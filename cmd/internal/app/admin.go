@@ -37,7 +37,7 @@ type hold struct {
 	held bool
 	// mu makes requests to resume come one after the other.
 	mu sync.Mutex
-	// at is when the ledger was put on hold; zero: it is not. Guarded by mu after the start.
+	// at is when the ledger was put on hold.
 	at      time.Time
 	resumed chan struct{} // closed when dispatch may begin
 }
@@ -58,11 +58,21 @@ func newHold(ctx context.Context, s *scheduling) (*hold, error) {
 	return h, nil
 }
 
+// since is when the ledger was put on hold, or zero if it is not.
+func (h *hold) since() time.Time {
+	select {
+	case <-h.resumed:
+		return time.Time{}
+	default:
+		return h.at
+	}
+}
+
 // resume passes over what was cut before a time, and lets dispatch begin. The mark goes last: after a crash before it the ledger is still on hold.
 func (h *hold) resume(ctx context.Context, since time.Time) (any, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.at.IsZero() {
+	if h.since().IsZero() {
 		return nil, api.ErrNotHeld
 	}
 	select { // a server that has just started: without its rules nothing can be recorded
@@ -78,7 +88,6 @@ func (h *hold) resume(ctx context.Context, since time.Time) (any, error) {
 	if err := h.s.engine.Start(ctx, trigger.Intake{Gen: rules.Gen, Cursors: []trigger.Cursor{trigger.Resume(h.at)}}); err != nil {
 		return nil, fmt.Errorf("end the hold: %w", err)
 	}
-	h.at = time.Time{}
 	close(h.resumed)
 	return struct {
 		Since time.Time `json:"since"`

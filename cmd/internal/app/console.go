@@ -41,7 +41,7 @@ func (a *app) buildConsole(_ context.Context) error {
 		deps.Finder, deps.Stuck = a.worker, a.stuck
 	}
 	if s := a.schedule; s != nil {
-		deps.Store, deps.Control, deps.Executors, deps.Resume = s.store, s.engine, s.executors, s.hold.resume
+		deps.Store, deps.Control, deps.Executors, deps.Resume, deps.Held = s.store, s.engine, s.executors, s.hold.resume, s.hold.since
 	}
 	srv, err := api.New(deps, api.Options{
 		Token: token, BasePath: c.BasePath, Hosts: c.Hosts, Redact: c.Redact, TLS: c.TLS.On(),
