@@ -58,10 +58,7 @@ func TestRestore(t *testing.T) {
 	}
 	s.start()
 	s.waitFor("saying that dispatch is off", func() bool { return strings.Contains(s.stderr.String(), "admin resume --since") })
-	var status bytes.Buffer
-	if s.dump(&status, "/api/v1/status"); !strings.Contains(status.String(), "held_since") {
-		t.Errorf("the status does not say that dispatch is on hold:\n%s", &status)
-	}
+	s.saysHeld(true)
 	if got := len(runs(second)); got != 0 {
 		t.Errorf("the restored state has %d runs of the second batch", got)
 	}
@@ -75,10 +72,7 @@ func TestRestore(t *testing.T) {
 		t.Errorf("got %+v, want at least the second batch to be passed over", r)
 	}
 	s.waitFor("running the third", ran(third))
-	status.Reset()
-	if s.dump(&status, "/api/v1/status"); strings.Contains(status.String(), "held_since") {
-		t.Errorf("the status says that dispatch is on hold, after it was resumed:\n%s", &status)
-	}
+	s.saysHeld(false)
 	if got := len(runs(second)); got != 0 {
 		t.Errorf("the second batch has %d runs, want none: it ran before the restore", got)
 	}
@@ -97,6 +91,15 @@ func TestRestore(t *testing.T) {
 	s.start()
 	fourth := event("fourth")
 	s.waitFor("running the fourth, without a word", ran(fourth))
+}
+
+// saysHeld requires that the status says whether dispatch is on hold.
+func (s *server) saysHeld(want bool) {
+	s.t.Helper()
+	var status bytes.Buffer
+	if s.dump(&status, "/api/v1/status"); strings.Contains(status.String(), "held_since") != want {
+		s.t.Errorf("dispatch is on hold: want %v in the status:\n%s", want, &status)
+	}
 }
 
 func TestParseSince(t *testing.T) {
