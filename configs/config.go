@@ -79,6 +79,7 @@ type Console struct {
 	Hosts    []string `yaml:"hosts"`
 	Insecure bool     `yaml:"insecure"`
 	Redact   []string `yaml:"redact"`
+	Pprof    bool     `yaml:"pprof"`
 }
 
 // Log is where events wait for the batcher.

@@ -80,7 +80,9 @@ type Options struct {
 	// "*.email" a field of any path. A webhook's body is below "body".
 	Redact []string
 	// TLS says that browsers reach the console by TLS, so that its cookie is marked secure.
-	TLS     bool
+	TLS bool
+	// Pprof serves the profiles of [net/http/pprof] at /debug/pprof/.
+	Pprof   bool
 	Version Version
 	// Poll is how often logs and chains are looked at for those who follow them; default 150 ms.
 	Poll time.Duration
@@ -173,7 +175,7 @@ func New(d Deps, o Options) (*Server, error) {
 	if s.pages, err = newPages(o.BasePath); err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
-	s.routes = s.table()
+	s.routes = append(s.table(), s.profiles()...)
 	s.handler = s.mount()
 	return s, nil
 }

@@ -261,6 +261,20 @@ func TestVerifyOnce(t *testing.T) {
 	}
 }
 
+// TestProfiles: profiles are there if they were asked for, and for those with the token.
+func TestProfiles(t *testing.T) {
+	t.Parallel()
+	on := newRig(t, func(_ *Deps, o *Options) { o.Pprof = true })
+	for path, want := range map[string]string{"/debug/pprof/": "goroutine", "/debug/pprof/goroutine?debug=1": "goroutine profile: total", "/debug/pprof/cmdline": "test"} {
+		if w := on.get(path); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: got %d, want %q in\n%.300s", path, w.Code, want, w.Body)
+		}
+		if w := newRig(t).get(path); w.Code != http.StatusNotFound {
+			t.Errorf("%s without pprof: got %d, want 404", path, w.Code)
+		}
+	}
+}
+
 // TestNotHere is a process that only takes events in: the open routes answer, nothing else pretends to.
 func TestNotHere(t *testing.T) {
 	t.Parallel()

@@ -15,9 +15,9 @@ import (
 // TestEveryRouteIsGuarded takes each line of the table of routes. A new route is here without a word.
 func TestEveryRouteIsGuarded(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newRig(t, func(_ *Deps, o *Options) { o.Pprof = true })
 	b, run := r.fill()
-	fill := strings.NewReplacer(":batch", b.ID, ":run", run.ID, ":dag", "load", ":query", "m1", ":name", "style.css")
+	fill := strings.NewReplacer(":profile", "goroutine", ":batch", b.ID, ":run", run.ID, ":dag", "load", ":query", "m1", ":name", "style.css")
 	for _, route := range r.routes {
 		path := fill.Replace(route.path)
 		send := func(change func(*http.Request)) int {

@@ -44,7 +44,7 @@ func (a *app) buildConsole(_ context.Context) error {
 		deps.Store, deps.Control, deps.Executors, deps.Resume, deps.Held = s.store, s.engine, s.executors, s.hold.resume, s.hold.since
 	}
 	srv, err := api.New(deps, api.Options{
-		Token: token, BasePath: c.BasePath, Hosts: c.Hosts, Redact: c.Redact, TLS: c.TLS.On(),
+		Token: token, BasePath: c.BasePath, Hosts: c.Hosts, Redact: c.Redact, TLS: c.TLS.On(), Pprof: c.Pprof,
 		Version: api.Version(BuildVersion()), Logger: a.log, Registerer: a.metrics,
 	})
 	if err != nil {
