@@ -207,6 +207,16 @@ func (s *server) batches() []batcher.Batch {
 	return out
 }
 
+// allBatches lists them when it has every batch of the chain: the list is the scheduler's, which hears of a batch after it is committed.
+func (s *server) allBatches() (list []batcher.Batch) {
+	s.t.Helper()
+	s.waitFor("showing every batch", func() bool {
+		list = s.batches()
+		return int64(len(list)) == s.committed()
+	})
+	return list
+}
+
 // runs lists all runs of a DAG.
 func (s *server) runs(dag string) []scheduler.Run {
 	s.t.Helper()

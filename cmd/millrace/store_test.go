@@ -73,7 +73,7 @@ func (x *senders) count() int {
 // inOrder requires that the batches of a lane, in the order of their chain, have rising offsets that do not overlap.
 func (s *server) inOrder() {
 	s.t.Helper()
-	list := s.batches()
+	list := s.allBatches()
 	slices.SortFunc(list, func(a, b batcher.Batch) int { return cmp.Or(cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.Cut, b.Cut)) })
 	next := map[string]int64{}
 	for _, b := range list {
@@ -153,7 +153,7 @@ func flipped(s *server, objects string) (key string) {
 		s.send(acked, fmt.Sprintf("e%d", i), 10)
 		s.drained()
 	}
-	list := s.batches()
+	list := s.allBatches()
 	key = list[len(list)-1].Key
 	path := filepath.Join(objects, key)
 	body, err := os.ReadFile(path)
@@ -203,7 +203,7 @@ func namesDamage(s *server, objects string, replace func(key string, body []byte
 	}
 	s.clean()
 	var keys []string // newest first
-	for _, b := range s.batches() {
+	for _, b := range s.allBatches() {
 		keys = append(keys, b.Key)
 	}
 	if len(keys) < 4 {
