@@ -77,7 +77,11 @@ type overKey struct{}
 type conn struct {
 	net.Conn
 	strict
-	owner  *conns
+	owner *conns
+	// life ends with the drain, or with the connection. Each connection has its own, since all requests wait for its end beside that of their
+	// append, and the lock of one channel for all of them took a tenth of the requests.
+	life   context.Context
+	end    context.CancelFunc
 	addr   netip.Addr
 	over   *refusedConn
 	slow   bool // that it was too slow is counted
@@ -101,7 +105,10 @@ func (c *conn) Read(p []byte) (int, error) {
 // Close implements net.Conn.
 func (c *conn) Close() error {
 	err := c.Conn.Close()
-	c.closed.Do(func() { c.owner.release(c.addr) })
+	c.closed.Do(func() {
+		c.owner.release(c.addr)
+		c.end()
+	})
 	return err
 }
 
@@ -150,6 +157,7 @@ func (c *conns) accept(ctx context.Context, ln net.Listener, out chan<- net.Conn
 			continue
 		}
 		counted := &conn{Conn: raw, strict: strict{from: raw}, owner: c, addr: addr, over: over}
+		counted.life, counted.end = context.WithCancel(ctx)
 		select {
 		case out <- counted.shown():
 		case <-ctx.Done():

@@ -75,9 +75,8 @@ func (f *front) serve(ctx context.Context) error {
 // idle.
 func (f *front) next() {
 	l := f.s.limits.Load()
-	base := context.WithValue(f.life, lifeKey{}, f.life)
 	srv := &http.Server{
-		BaseContext:       func(net.Listener) context.Context { return base },
+		BaseContext:       func(net.Listener) context.Context { return f.life },
 		ConnContext:       connContext,
 		Handler:           f.s.Handler(),
 		ReadHeaderTimeout: min(l.HeaderTimeout, l.BodyTimeout),
@@ -96,15 +95,19 @@ func (f *front) next() {
 	f.servers, f.closing = append(f.servers, srv), append(f.closing, in)
 }
 
-// connContext marks the requests of a connection that is one too many.
+// connContext tells the requests of a connection what their appends wait for, and whether it is one too many.
 func connContext(ctx context.Context, c net.Conn) context.Context {
 	if secure, ok := c.(tlsConn); ok {
 		c = secure.conn
 	}
-	if counted, ok := c.(*conn); ok && counted.over != nil {
-		return context.WithValue(ctx, overKey{}, counted.over)
+	counted, ok := c.(*conn)
+	if !ok {
+		return ctx
 	}
-	return ctx
+	if counted.over != nil {
+		ctx = context.WithValue(ctx, overKey{}, counted.over)
+	}
+	return context.WithValue(ctx, lifeKey{}, counted.life)
 }
 
 // drain ends all servers, by force when their time is over; end ends the appends that are left then.
@@ -136,7 +139,7 @@ func (f *front) drain(ctx context.Context, end context.CancelFunc) {
 	f.wg.Wait()
 }
 
-// lifeKey is the key, in a request's context, of the context that ends with Run's drain.
+// lifeKey is the key, in a request's context, of the life of its connection, which ends with Run's drain.
 type lifeKey struct{}
 
 // lifeOf returns the context for the append of a request.
