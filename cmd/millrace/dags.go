@@ -20,26 +20,14 @@ import (
 )
 
 func newDAGs(g *global) *cobra.Command {
-	return group("dags", "Look at DAGs, check their files, start runs", newDAGsLs(g), newDAGsShow(g), newDAGsValidate(g), newDAGsTrigger(g))
+	return group("dags", "Look at DAGs, check their files, start runs, pause", newDAGsLs(g), newDAGsShow(g), newDAGsValidate(g), newDAGsTrigger(g), newDAGsPause(g), newDAGsUnpause(g))
 }
 
 var dagColumns = []column[scheduler.DAGHead]{
 	{"DAG", func(d scheduler.DAGHead) string { return d.ID }},
 	{"VERSION", func(d scheduler.DAGHead) string { return d.Version }},
 	{"FILE", func(d scheduler.DAGHead) string { return cmp.Or(d.File, "(built in)") }},
-	{"STATE", func(d scheduler.DAGHead) string {
-		switch {
-		case d.Removed:
-			return "removed"
-		case d.Error != "" && d.Version != "":
-			return "broken file, last good version in force"
-		case d.Error != "":
-			return "broken file"
-		case d.Paused:
-			return "paused"
-		}
-		return "active"
-	}},
+	{"STATE", dagState},
 	{"UPDATED", func(d scheduler.DAGHead) string { return clock(d.UpdatedAt) }},
 }
 
@@ -90,7 +78,7 @@ func newDAGsShow(g *global) *cobra.Command {
 }
 
 func dagTable(w io.Writer, d dagDetail) error {
-	_, _ = fmt.Fprintf(w, "dag\t%s\nversion\t%s\nfile\t%s\n", d.ID, d.Version, cmp.Or(d.File, "(built in)"))
+	_, _ = fmt.Fprintf(w, "dag\t%s\nstate\t%s\nversion\t%s\nfile\t%s\n", d.ID, dagState(d.DAGHead), d.Version, cmp.Or(d.File, "(built in)"))
 	if d.Error != "" {
 		_, _ = fmt.Fprintf(w, "error\t%s\n", strings.ReplaceAll(d.Error, "\n", "\n\t"))
 	}

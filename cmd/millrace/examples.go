@@ -25,6 +25,9 @@ var examples = map[string]string{
   millrace dags validate dags/load.yaml -o json`,
 	"millrace dags trigger": `  millrace dags trigger load --param day=2026-11-23 --wait
   millrace dags trigger load --id nightly-2026-11-23`,
+	"millrace dags pause": `  millrace dags pause load rollup
+  millrace dags ls -o name | xargs millrace dags pause`,
+	"millrace dags unpause":  `  millrace dags unpause load`,
 	"millrace runs ls":       `  millrace runs ls --dag load --state failed`,
 	"millrace runs show":     `  millrace runs show r7x3k5q2m4n6p`,
 	"millrace runs logs":     `  millrace runs logs -f r7x3k5q2m4n6p --task extract`,

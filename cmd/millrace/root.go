@@ -172,7 +172,7 @@ func missing(c *cobra.Command, i int) string {
 		return "another argument"
 	}
 	name := names[i]
-	if hint := whereToFind[name]; hint != "" {
+	if hint := whereToFind[strings.TrimRight(name, ".")]; hint != "" {
 		return name + "; " + hint
 	}
 	return name

@@ -96,6 +96,7 @@ func TestAnswersFitDocument(t *testing.T) {
 		{"GET", "/dags", "", 200}, {"GET", "/dags/load", "", 200}, {"GET", "/dags/none", "", 404},
 		{"POST", "/dags/validate", "dag: load", 200}, {"POST", "/dags/validate", "bad: 1", 200},
 		{"POST", "/dags/load/runs", `{"id":"a","params":{"x":1}}`, 201}, {"POST", "/dags/none/runs", `{}`, 404},
+		{"POST", "/dags/load/pause", "", 200}, {"POST", "/dags/load/unpause", "", 200}, {"POST", "/dags/none/pause", "", 404}, {"POST", "/dags/none/unpause", "", 404},
 		{"POST", "/dags/load/runs", `{"params":[1]}`, 422}, {"POST", "/dags/load/runs", `{"parms":{}}`, 422},
 		{"GET", "/runs", "", 200}, {"GET", "/runs?state=failed&dag=load", "", 200}, {"GET", "/runs?state=odd", "", 422}, {"GET", "/runs?before=odd", "", 422},
 		{"GET", "/runs/" + run.ID, "", 200}, {"GET", "/runs/none", "", 404}, {"GET", "/runs/" + run.ID + "/tasks", "", 200},

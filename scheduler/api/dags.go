@@ -67,6 +67,24 @@ func (s *Server) noDAG(ctx context.Context, id string, notFound error) error {
 	return fmt.Errorf("%w; %s", notFound, hint)
 }
 
+// pauseDAG returns the handler that sets the pause, or lifts it.
+func (s *Server) pauseDAG(paused bool) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if s.d.Control == nil {
+			return errNoSchedule
+		}
+		ctx, id := c.Request().Context(), param(c, "dag")
+		head, err := s.d.Control.Pause(ctx, id, paused)
+		if errors.Is(err, scheduler.ErrNotFound) {
+			return s.noDAG(ctx, id, err)
+		}
+		if err != nil {
+			return err
+		}
+		return c.JSON(http.StatusOK, head)
+	}
+}
+
 // validation is the verdict on the text of a DAG file.
 type validation struct {
 	Valid bool     `json:"valid"`

@@ -317,6 +317,18 @@ func (f *fakeControl) Cancel(ctx context.Context, run string) (*scheduler.Run, e
 	return &d.Run, nil
 }
 
+func (f *fakeControl) Pause(ctx context.Context, dag string, paused bool) (*scheduler.DAGHead, error) {
+	if err := f.note(fmt.Sprintf("pause %s %v", dag, paused)); err != nil {
+		return nil, err
+	}
+	head, _, err := f.DAG(ctx, dag)
+	if err != nil {
+		return nil, err
+	}
+	head.Paused = paused
+	return head, f.store.Apply(ctx, &scheduler.Change{Heads: []scheduler.DAGHead{*head}})
+}
+
 func (f *fakeControl) DAGs(ctx context.Context) ([]scheduler.DAGHead, error) {
 	snap, err := f.store.Load(ctx)
 	if err != nil {

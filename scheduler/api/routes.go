@@ -61,6 +61,8 @@ func (s *Server) table() []route {
 		{post, v1 + "/dags/validate", guarded, false, s.validateDAG},
 		{get, v1 + "/dags/:dag", guarded, false, s.getDAG},
 		{post, v1 + "/dags/:dag/runs", guarded, false, s.triggerRun},
+		{post, v1 + "/dags/:dag/pause", guarded, false, s.pauseDAG(true)},
+		{post, v1 + "/dags/:dag/unpause", guarded, false, s.pauseDAG(false)},
 		{get, v1 + "/runs", guarded, false, s.listRuns},
 		{get, v1 + "/runs/:run", guarded, false, s.getRun},
 		{get, v1 + "/runs/:run/tasks", guarded, false, s.listTasks},

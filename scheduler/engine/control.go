@@ -99,6 +99,16 @@ func (e *Engine) Cancel(ctx context.Context, run string) (*scheduler.Run, error)
 	return &d.Run, nil
 }
 
+// Pause implements scheduler.Control.
+func (e *Engine) Pause(ctx context.Context, dag string, paused bool) (*scheduler.DAGHead, error) {
+	done := make(answer, 1)
+	in := &pause{dag: dag, paused: paused, done: done}
+	if err := e.ask(ctx, in, done); err != nil {
+		return nil, err
+	}
+	return &in.head, nil
+}
+
 // view is what is published of the committed state.
 type view struct {
 	mu      sync.Mutex // guards all of it

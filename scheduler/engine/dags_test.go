@@ -11,6 +11,7 @@ import (
 
 	"millrace/scheduler"
 	"millrace/scheduler/spec"
+	"millrace/trigger"
 )
 
 const oneDAG = "dag: one\non: [{batch: {}}]\ntasks: {a: {run: x}}\n"
@@ -289,4 +290,61 @@ func TestInheritedEnvironment(t *testing.T) {
 			t.Errorf("%s reaches tasks", name)
 		}
 	}
+}
+
+// A pause is in the rules, in the store, and outlives restarts, edits of the file, and its removal.
+func TestPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, map[string]string{"one.yaml": oneDAG})
+		before := f.intake(testBatch(1))
+		_, changed := f.e.Rules()
+		head, err := f.e.Pause(t.Context(), "one", true)
+		if err != nil || !head.Paused {
+			t.Fatalf("got %+v, %v", head, err)
+		}
+		select {
+		case <-changed:
+		default:
+			t.Error("the rules changed and nobody was told")
+		}
+		if err := f.e.Start(t.Context(), before); !errors.Is(err, trigger.ErrStale) {
+			t.Errorf("what was decided before the pause: got %v, want %v", err, trigger.ErrStale)
+		}
+		gen := f.paused(true)
+		if _, err := f.e.Pause(t.Context(), "one", true); err != nil || f.paused(true) != gen {
+			t.Errorf("a second pause changed the rules, or failed: %v", err)
+		}
+		f.stop()
+		f.start()
+		edited := map[string]string{"one.yaml": strings.Replace(oneDAG, "run: x", "run: y", 1)}
+		f.setDAGs(edited)
+		f.paused(true)
+		f.setDAGs(map[string]string{})
+		if _, err := f.e.Pause(t.Context(), "one", false); !errors.Is(err, scheduler.ErrNotFound) {
+			t.Errorf("a DAG without a file: got %v", err)
+		}
+		f.setDAGs(edited)
+		f.paused(true)
+		if d := f.wait(f.trigger("one", "x", "").ID); d.Run.State != scheduler.StateSuccess {
+			t.Errorf("a run by hand: got %s", states(d))
+		}
+		if _, err := f.e.Pause(t.Context(), "one", false); err != nil {
+			t.Fatal(err)
+		}
+		f.paused(false)
+		if _, err := f.e.Pause(t.Context(), "none", true); !errors.Is(err, scheduler.ErrNotFound) {
+			t.Errorf("no such DAG: got %v", err)
+		}
+	})
+}
+
+// paused requires that head and rules of DAG one are paused, or not, and returns the generation of the rules.
+func (f *fixture) paused(want bool) int64 {
+	f.t.Helper()
+	set, _ := f.e.Rules()
+	if f.head("one").Paused != want || len(set.Rules) != 1 || set.Rules[0].Paused != want {
+		f.t.Errorf("head %+v, rules %+v, want paused %v", f.head("one"), set.Rules, want)
+	}
+	return set.Gen
 }

@@ -201,8 +201,33 @@ func (in *cancel) decide(_ context.Context, c *core) {
 	c.tx.answers = append(c.tx.answers, func() { in.live, in.run = true, l.Row; in.done <- nil })
 }
 
+// pause is a person's wish that a DAG starts nothing by itself, or that it does so again.
+type pause struct {
+	dag    string
+	paused bool
+	head   scheduler.DAGHead // the answer, if done yields nil
+	done   answer
+}
+
+func (in *pause) decide(_ context.Context, c *core) {
+	h := c.heads[in.dag]
+	if h == nil {
+		c.then(in.done, fmt.Errorf("find dag %q: %w", in.dag, scheduler.ErrNotFound))
+		return
+	}
+	if h.row.Removed {
+		c.then(in.done, fmt.Errorf("pause dag %q: its file is gone: %w", in.dag, scheduler.ErrNotFound))
+		return
+	}
+	row := h.row
+	row.Paused = in.paused
+	c.setHead(h, row, h.dag)
+	c.tx.answers = append(c.tx.answers, func() { in.head = h.row; in.done <- nil })
+}
+
 func (in *intake) fail(err error)  { in.done <- err }
 func (in *reports) fail(err error) { in.done <- err }
 func (in *manual) fail(err error)  { in.done <- err }
 func (in *cancel) fail(err error)  { in.done <- err }
+func (in *pause) fail(err error)   { in.done <- err }
 func (in *dagSet) fail(err error)  { in.done <- err }
