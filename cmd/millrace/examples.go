@@ -23,6 +23,7 @@ var examples = map[string]string{
 	"millrace dags show":       `  millrace dags show load`,
 	"millrace dags validate": `  millrace dags validate dags/*.yaml
   millrace dags validate dags/load.yaml -o json`,
+	"millrace dags schema": `  millrace dags schema > dag.schema.json`,
 	"millrace dags trigger": `  millrace dags trigger load --param day=2026-11-23 --wait
   millrace dags trigger load --id nightly-2026-11-23`,
 	"millrace dags pause": `  millrace dags pause load rollup

@@ -93,7 +93,7 @@ func TestAnswersFitDocument(t *testing.T) {
 		{"GET", "/batches/" + b.ID + "/rows?limit=2", "", 200}, {"GET", "/batches/none/rows", "", 404},
 		{"GET", "/where/" + receipt, "", 200}, {"GET", "/where/m1?since=99999h", "", 200}, {"GET", "/where/nothing?since=1h", "", 404},
 		{"GET", "/where/x?since=yesterday", "", 422},
-		{"GET", "/dags", "", 200}, {"GET", "/dags/load", "", 200}, {"GET", "/dags/none", "", 404},
+		{"GET", "/dags/schema", "", 200}, {"GET", "/dags", "", 200}, {"GET", "/dags/load", "", 200}, {"GET", "/dags/none", "", 404},
 		{"POST", "/dags/validate", "dag: load", 200}, {"POST", "/dags/validate", "bad: 1", 200},
 		{"POST", "/dags/load/runs", `{"id":"a","params":{"x":1}}`, 201}, {"POST", "/dags/none/runs", `{}`, 404},
 		{"POST", "/dags/load/pause", "", 200}, {"POST", "/dags/load/unpause", "", 200}, {"POST", "/dags/none/pause", "", 404}, {"POST", "/dags/none/unpause", "", 404},

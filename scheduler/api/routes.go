@@ -59,6 +59,7 @@ func (s *Server) table() []route {
 		{get, v1 + "/where/:query", guarded, false, s.where},
 		{get, v1 + "/dags", guarded, false, s.listDAGs},
 		{post, v1 + "/dags/validate", guarded, false, s.validateDAG},
+		{get, v1 + "/dags/schema", guarded, false, s.dagSchema},
 		{get, v1 + "/dags/:dag", guarded, false, s.getDAG},
 		{post, v1 + "/dags/:dag/runs", guarded, false, s.triggerRun},
 		{post, v1 + "/dags/:dag/pause", guarded, false, s.pauseDAG(true)},

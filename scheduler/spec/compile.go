@@ -17,6 +17,9 @@ const formVersion = 1
 
 var idRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
 
+// takenID is a name below /api/v1/dags/ that is not a DAG's.
+const takenID = "schema"
+
 // CheckID reports whether id may name a DAG, a rule, a task or a parameter.
 func CheckID(id string) error {
 	if !idRule.MatchString(id) {
@@ -64,6 +67,9 @@ func (d *decoder) document(root ast.Node) (scheduler.DAG, ast.Node) {
 		if p.key == "dag" {
 			at = p.value
 			dag.ID = d.id(p.value, "dag")
+			if dag.ID == takenID {
+				d.errorf(p.value, "take another id", "dag: the id %s is taken: the API has the schema of DAG files there", takenID)
+			}
 		}
 	}
 	d.dag = dag.ID

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -173,7 +174,7 @@ func (d *decoder) mapping(n ast.Node, what string, known fields, later ...string
 			continue
 		}
 		names := slices.Sorted(maps.Keys(known))
-		hint := suggest(p.key, names)
+		hint := cmp.Or(suggest(p.key, names), belongs(p.key))
 		if hint == "" {
 			hint = "known keys: " + strings.Join(names, ", ")
 		}

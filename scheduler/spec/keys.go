@@ -1,0 +1,182 @@
+package spec
+
+import (
+	"slices"
+	"strings"
+
+	"millrace/scheduler"
+	"millrace/trigger"
+)
+
+// Key describes one key of a DAG file. The schema, the reference and the hints for a key in the wrong place are made of this list; a test asks
+// the decoder for all of its keys and compares.
+type Key struct {
+	// Path is its place, with * for a name that people choose and [] for each element of a list: "tasks.*.retry.limit", "on[].cron".
+	Path string
+	// Type is for people; "mapping" has keys below it.
+	Type string
+	// Doc says what the key does.
+	Doc string
+
+	schema node // of a value that is not a mapping; nil if it has to be one
+}
+
+// value is what may stand behind a key.
+type value struct {
+	name   string
+	schema node
+}
+
+var (
+	anyText    = value{"text", node{"type": "string"}}
+	anyScalar  = value{"text", node{"type": []string{"string", "number", "boolean"}}}
+	anyID      = value{"id", node{"type": []string{"string", "number"}, "pattern": idRule.String()}}
+	boolean    = value{"true or false", node{"type": "boolean"}}
+	expression = value{"CEL expression", node{"type": []string{"string", "boolean"}}}
+	texts      = value{"list of text", oneOrMore(node{"type": "string"})}
+	exitCodes  = value{"list of exit codes", oneOrMore(node{"type": "integer", "minimum": 0, "maximum": 255})}
+	mapping    = value{"mapping", nil}
+	duration   = value{"duration", node{"anyOf": []node{
+		{"type": "string", "pattern": `^([0-9]+d)?([0-9.]+(ns|us|µs|ms|s|m|h))*$`}, {"type": "integer", "enum": []int{0}},
+	}}}
+	size = value{"size", node{"anyOf": []node{
+		{"type": "number", "minimum": 0}, {"type": "string", "pattern": `^[0-9.]+ *(B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?$`},
+	}}}
+	variables = value{"mapping of text", node{
+		"type": "object", "additionalProperties": anyScalar.schema, "propertyNames": node{"pattern": envRule.String()},
+	}}
+	command = value{"text, or list of arguments", node{"anyOf": []node{
+		{"type": "string"}, {"type": "array", "items": anyScalar.schema, "minItems": 1},
+	}}}
+)
+
+func oneOrMore(one node) node {
+	return node{"anyOf": []node{one, {"type": "array", "items": one}}}
+}
+
+func count(most int64) value {
+	return value{"whole number", node{"type": "integer", "minimum": 0, "maximum": most}}
+}
+
+func word(words ...string) value {
+	return value{strings.Join(words, " or "), node{"type": "string", "enum": words}}
+}
+
+// or is a mapping that can be written as a single value instead.
+func (v value) or(mapping string) value { return value{v.name + ", or " + mapping, v.schema} }
+
+// Keys returns all keys that this version knows, in the order in which people write them; not to be changed.
+func Keys() []Key { return allKeys }
+
+var allKeys = slices.Concat(dagKeys, ruleKeys, under("defaults", sharedKeys), taskKeys, under("tasks.*", sharedKeys))
+
+var dagKeys = []Key{
+	is("dag", anyID, "The DAG's id. Required."),
+	is("description", anyText, "What the DAG is for, in a line."),
+	is("owner", anyText, "Who looks after it."),
+	is("tags", texts, "Words to find it by."),
+	is("env", variables, "Variables of every task; a task's own win. ${{ }} takes params, batch, batches, totals, trigger, run and tasks."),
+	is("defaults", mapping, "What tasks have that do not say otherwise."),
+	is("params", mapping, "Parameters of a run, by name."),
+	is("params.*", anyScalar.or("mapping"), "One parameter: a mapping, or its default alone, whose type is then the parameter's."),
+	is("params.*.type", word(paramTypes...), "The type that a value must have; default: that of the default."),
+	is("params.*.description", anyText, "What it is, for those who start runs."),
+	is("params.*.required", boolean, "A run by hand must give it, unless there is a default."),
+	is("params.*.default", anyScalar, "The value if none is given."),
+}
+
+var ruleKeys = []Key{
+	is("on", value{"list of rules", nil}, "What starts runs. Without it, only people do."),
+	is("on[].id", anyID, "Name of the rule, by which the ledger knows it: an edit keeps it. Default: its kind."),
+	is("on[].batch", value{"true, or mapping", node{"type": "boolean", "enum": []bool{true}}}, "Batches that start runs: those that match all that is below."),
+	is("on[].batch.source", anyScalar, "Of this source; * or nothing: of all."),
+	is("on[].batch.tenant", anyScalar, "Of this tenant; * for all. Default: the tenant called default."),
+	is("on[].batch.types", texts, "With at least one event of one of these types."),
+	is("on[].batch.quarantine", boolean, "Also batches of events that were set aside."),
+	is("on[].if", expression, "A batch counts only if this is true. It is about batch."),
+	is("on[].key", expression, "Batches with one value of this are coalesced with each other. Default: all are."),
+	is("on[].coalesce", mapping, "Several batches become one run: when the first of these bounds is reached."),
+	is("on[].coalesce.max_batches", count(trigger.MaxGroup), "So many batches."),
+	is("on[].coalesce.max_events", count(1<<50), "So many events."),
+	is("on[].coalesce.max_bytes", size, "So many stored bytes."),
+	is("on[].coalesce.quiet", duration, "No batch came for so long."),
+	is("on[].coalesce.max_wait", duration, "The first batch is so old."),
+	is("on[].cron", anyText, "A run at these times: minute, hour, day of month, month, day of week; or @hourly, @daily, @weekly, @monthly, @yearly."),
+	is("on[].timezone", anyText, "The zone in which cron is read, such as Europe/Berlin. Default: UTC."),
+	is("on[].manual", value{"true", node{"type": "boolean", "enum": []bool{true}}}, "The rule that runs by hand are counted under."),
+}
+
+var taskKeys = []Key{
+	is("tasks", mapping, "What a run does, by id. Required."),
+	is("tasks.*", mapping, "One task."),
+	is("tasks.*.needs", texts, "Tasks that must have ended first: its parents."),
+	is("tasks.*.rule", word(scheduler.JoinAllSuccess), "How the parents must have ended. Default: all_success."),
+	is("tasks.*.when", expression, "The task is skipped unless this is true. It is about params, batch, batches, totals, trigger, run and tasks."),
+	is("tasks.*.run", command, "The program with its arguments, or text for sh -c. Only a list takes ${{ }}."),
+}
+
+// sharedKeys are those that a task has and that defaults has, too.
+var sharedKeys = []Key{
+	is("env", variables, "Variables of the task; they win over those of the DAG."),
+	is("executor", anyID, "Where it runs. Default: local."),
+	is("retry", count(1000).or("mapping"), "Failed attempts are tried again: so often, or as the mapping says. Default: never."),
+	is("retry.limit", count(1000), "Tries after the first."),
+	is("retry.delay", duration, "Wait before the first of them."),
+	is("retry.backoff", value{"number", node{"type": "number", "minimum": 1, "maximum": 100}}, "Each further wait is so many times as long."),
+	is("retry.max_delay", duration, "No wait is longer."),
+	is("retry.jitter", word("full", "none"), "full: wait a random part of it."),
+	is("retry.on_exit", exitCodes, "Only after these exit codes."),
+	is("retry.never_on", exitCodes, "Not after these exit codes."),
+	is("infra_retry", count(1000), "Attempts that infrastructure may lose. Default: 3."),
+	is("timeout", duration.or("mapping"), "How long an attempt may run, or a mapping. Default: no bound."),
+	is("timeout.run", duration, "From the start of the program to SIGTERM."),
+	is("timeout.grace", duration, "From SIGTERM to SIGKILL. Default: 10s."),
+}
+
+func is(path string, v value, doc string) Key {
+	return Key{Path: path, Type: v.name, Doc: doc, schema: v.schema}
+}
+
+// under returns keys as they stand below a path.
+func under(path string, keys []Key) []Key {
+	out := slices.Clone(keys)
+	for i := range out {
+		out[i].Path = path + "." + out[i].Path
+	}
+	return out
+}
+
+// name is the last part of the key's path.
+func (k *Key) name() string { return k.Path[strings.LastIndexByte(k.Path, '.')+1:] }
+
+// parent is the path of the mapping that the key stands in, "" for the file.
+func (k *Key) parent() string {
+	i := strings.LastIndexByte(k.Path, '.')
+	if i < 0 {
+		return ""
+	}
+	return k.Path[:i]
+}
+
+// belongs says where a key that is unknown in one mapping can stand, or "".
+func belongs(name string) string {
+	var places []string
+	for i := range allKeys {
+		if k := &allKeys[i]; k.name() == name {
+			places = append(places, placeOf(k.parent()))
+		}
+	}
+	if len(places) == 0 || name == "*" {
+		return ""
+	}
+	return name + " is a key of " + strings.Join(places, " and of ")
+}
+
+// placeOf names a mapping for people.
+func placeOf(path string) string {
+	words := map[string]string{"": "the file", "on[]": "a rule of on", "tasks.*": "a task", "params.*": "a parameter"}
+	if w, ok := words[path]; ok {
+		return w
+	}
+	return strings.NewReplacer("tasks.*.", "a task's ", "on[].", "a rule's ", "params.*.", "a parameter's ").Replace(path)
+}
