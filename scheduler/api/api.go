@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -175,7 +176,7 @@ func New(d Deps, o Options) (*Server, error) {
 	if s.pages, err = newPages(o.BasePath); err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
-	s.routes = append(s.table(), s.profiles()...)
+	s.routes = slices.Concat(s.table(), s.airflow(), s.profiles())
 	s.handler = s.mount()
 	return s, nil
 }

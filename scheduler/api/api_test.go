@@ -59,8 +59,8 @@ func TestDocumentHasRoutes(t *testing.T) {
 	}
 	params := regexp.MustCompile(`:(\w+)`)
 	for _, r := range newRig(t).routes {
-		if !strings.HasPrefix(r.path, "/api/") {
-			continue
+		if !strings.HasPrefix(r.path, "/api/v1/") {
+			continue // what is below /api/v2 is in Airflow's own document
 		}
 		name := r.method + " " + params.ReplaceAllString(r.path, "{$1}")
 		if !want[name] {
@@ -121,7 +121,7 @@ func TestAnswersFitDocument(t *testing.T) {
 		seen[route] = true
 	}
 	for _, route := range r.routes {
-		if strings.HasPrefix(route.path, "/api/") && !seen[route.method+" "+regexp.MustCompile(`:(\w+)`).ReplaceAllString(route.path, "{$1}")] {
+		if strings.HasPrefix(route.path, "/api/v1/") && !seen[route.method+" "+regexp.MustCompile(`:(\w+)`).ReplaceAllString(route.path, "{$1}")] {
 			t.Errorf("%s %s was not asked", route.method, route.path)
 		}
 	}

@@ -94,15 +94,18 @@ func newAuth(o Options) *auth {
 	return a
 }
 
-// check is the guard before every route that is not open.
-func (a *auth) check(r *http.Request) error {
+// admit is the guard before every route.
+func (a *auth) admit(how access, r *http.Request) error {
+	if how == open {
+		return nil
+	}
 	if !a.hostKnown(r.Host) {
 		return errHost
 	}
 	if err := a.origin.Check(r); err != nil {
 		return errOrigin
 	}
-	if !a.bearer(r) && !a.session(r, time.Now()) {
+	if how != asking && !a.bearer(r) && !a.session(r, time.Now()) {
 		return errToken
 	}
 	return nil

@@ -18,13 +18,14 @@ import (
 
 // Errors of the console itself.
 var (
-	errToken   = errors.New("no valid token")
-	errOrigin  = errors.New("cross-origin request")
-	errHost    = errors.New("unknown host")
-	errNotHere = errors.New("not in this process")
-	errBusy    = errors.New("busy")
-	errTooLong = errors.New("body too long")
-	errPanic   = errors.New("panic")
+	errToken    = errors.New("no valid token")
+	errPassword = errors.New("password is not the token")
+	errOrigin   = errors.New("cross-origin request")
+	errHost     = errors.New("unknown host")
+	errNotHere  = errors.New("not in this process")
+	errBusy     = errors.New("busy")
+	errTooLong  = errors.New("body too long")
+	errPanic    = errors.New("panic")
 
 	// What a process does not have for want of a role; the text says which role has it.
 	errNoSchedule = fmt.Errorf("%w: batches, DAGs and runs are kept by the process with the role schedule; ask the console of that one", errNotHere)
@@ -55,6 +56,7 @@ var faults = []struct {
 	fault
 }{
 	{errToken, fault{http.StatusUnauthorized, "unauthorized", "the console's token is missing or not valid", false}},
+	{errPassword, fault{http.StatusUnauthorized, "unauthorized", "the password is not the console's token; any user name will do", false}},
 	{errOrigin, fault{http.StatusForbidden, "cross_origin", "another site may not do this", false}},
 	{errHost, fault{http.StatusMisdirectedRequest, "wrong_host", "the console does not answer to this host name; see console.hosts", false}},
 	{errNotHere, fault{http.StatusNotImplemented, "not_here", "this process does not have the role for it; ask one that has", true}},
@@ -97,7 +99,7 @@ type problem struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-// fail answers with the fault of err: a problem document below /api, else a page.
+// fail answers with the fault of err: a problem document below /api, what Airflow has below /api/v2, else a page.
 func (s *Server) fail(err error, c echo.Context) {
 	if c.Response().Committed { // A stream that broke: there is no way to say so but to end it.
 		s.o.Logger.Debug("answer broken off", "path", c.Path(), "err", err)
@@ -117,6 +119,10 @@ func (s *Server) fail(err error, c echo.Context) {
 	}
 	if f.status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", "2")
+	}
+	if speaksAirflow(c.Request().URL.Path) {
+		airflowFault(c, p)
+		return
 	}
 	if !strings.HasPrefix(c.Request().URL.Path, "/api/") {
 		s.pages.fault(c, p)

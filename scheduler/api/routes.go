@@ -23,6 +23,7 @@ const (
 	guarded access = iota // the token or a session, a known host, no other site
 	open                  // everybody: nothing in it is secret
 	login                 // as guarded, but a token in the query starts a session
+	asking                // a known host, no other site: the route itself asks for the token
 )
 
 // route is one line of the table that everything else is made from: the mux, the guard, the metrics, and the test of the document.
@@ -130,10 +131,8 @@ func (s *Server) guard(r route) echo.HandlerFunc {
 			http.SetCookie(c.Response(), s.auth.login(start))
 			return c.Redirect(http.StatusSeeOther, s.o.BasePath)
 		}
-		if r.access != open {
-			if err := s.auth.check(req); err != nil {
-				return err
-			}
+		if err := s.auth.admit(r.access, req); err != nil {
+			return err
 		}
 		req.Body = http.MaxBytesReader(c.Response(), req.Body, maxBody)
 		if r.long {
