@@ -122,7 +122,7 @@ type Launch struct {
 	MapIndex int
 	Try      int
 	// Argv[0] is looked up in PATH of Env. Env is complete except for MILLRACE_INPUT and MILLRACE_OUTPUT, which the executor sets to the
-	// files that it made.
+	// files that it made, and MILLRACE_STATE, a directory of Run, Task and MapIndex that the task may make and that outlives the attempt.
 	Argv []string
 	Env  []string
 	// Input is the JSON document of the task contract.

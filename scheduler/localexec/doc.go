@@ -12,6 +12,7 @@
 //   - An attempt is executed at most once, however often it is launched, reconciled, and whichever process dies in between.
 //   - A report is delivered until it was taken, to this process or to the next one. An attempt has one end: repeated reports of it are equal,
 //     except that the output is dropped once it was taken.
+//   - What a try keeps in MILLRACE_STATE, a directory that it makes, is there for the next one, until [Options.Ended] says that the run has ended.
 //   - An end is reported when no process of the attempt's group can run any more.
 //
 // # What a crash does

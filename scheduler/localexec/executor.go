@@ -153,6 +153,11 @@ func (e *Executor) Log(_ context.Context, attempt string, offset int64) (io.Read
 func (e *Executor) Run(ctx context.Context, report func(context.Context, []scheduler.Report) error) error {
 	var started []int
 	defer func() { reapRunners(started) }()
+	sweeping, stop := context.WithCancel(ctx)
+	var swept sync.WaitGroup
+	swept.Go(func() { e.sweepStates(sweeping) }) // ends with stop
+	defer swept.Wait()
+	defer stop()
 	for failures := 0; ctx.Err() == nil; {
 		started = reapRunners(started)
 		conn, pid, err := e.connect(ctx)

@@ -3,6 +3,7 @@
 package localexec
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,10 @@ type Options struct {
 	Idle time.Duration
 	// Wait is how long Launch, Kill and Reconcile wait for the runner before they return ErrUnavailable; default 5 s.
 	Wait time.Duration
+	// Ended reports whether a run has ended, or is not known any more: then what its tasks kept for their next try is removed. nil: it
+	// is kept. It is asked every Sweep, default 1 minute, for each run that has kept something.
+	Ended func(ctx context.Context, run string) (bool, error)
+	Sweep time.Duration
 	// Logger and Registerer may be nil.
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -56,6 +61,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Wait == 0 {
 		o.Wait = 5 * time.Second
 	}
+	if o.Sweep == 0 {
+		o.Sweep = time.Minute
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -71,7 +79,7 @@ func (o Options) Validate() error {
 	if o.MaxLog < 0 {
 		errs = append(errs, fmt.Errorf("bound of a log is %d, want at least 1", o.MaxLog))
 	}
-	if o.Idle < 0 || o.Wait < 0 {
+	if o.Idle < 0 || o.Wait < 0 || o.Sweep < 0 {
 		errs = append(errs, errors.New("a duration is negative"))
 	}
 	return errors.Join(errs...)

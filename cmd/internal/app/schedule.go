@@ -33,7 +33,7 @@ func (a *app) buildSchedule(ctx context.Context) error {
 	a.onClose(store.Close)
 	local, err := localexec.New(a.cfg.Data("tasks"), localexec.Options{
 		Slots: a.cfg.Executors.Local.Slots, MaxLog: int64(a.cfg.Executors.Local.MaxLog), RunnerArgv: a.opts.Runner,
-		Logger: a.log, Registerer: a.metrics,
+		Logger: a.log, Registerer: a.metrics, Ended: runEnded(store),
 	})
 	if err != nil {
 		return fmt.Errorf("open local executor: %w", err)

@@ -114,7 +114,8 @@ func (p *place) prepare(l *scheduler.Launch) ([]string, error) {
 		return nil, fmt.Errorf("write input: %w", err)
 	}
 	return append(l.Env[:len(l.Env):len(l.Env)],
-		"MILLRACE_INPUT="+filepath.Join(p.dir, name, inputName), p.outputVar(l.ID)), nil
+		"MILLRACE_INPUT="+filepath.Join(p.dir, name, inputName), p.outputVar(l.ID),
+		"MILLRACE_STATE="+filepath.Join(p.dir, StateName(l.Run, l.Task, l.MapIndex))), nil
 }
 
 // outputVar marks the processes of an attempt: it is in their environment, and in no other's.

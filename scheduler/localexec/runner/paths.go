@@ -5,8 +5,12 @@ package runner
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -18,6 +22,7 @@ const (
 	journalName  = "journal"
 	logsDir      = "logs"
 	attemptsDir  = "attempts"
+	stateDir     = "state"
 	stderrName   = "runner.log"
 	inputName    = "input.json"
 	outputName   = "output.json"
@@ -30,6 +35,38 @@ const (
 func LogName(attempt string) string {
 	run, rest, _ := strings.Cut(attempt, ".")
 	return filepath.Join(logsDir, safeName(run), safeName(rest)+".log")
+}
+
+// StateName returns where the tries of a task may keep what the next one is to find, relative to the runner's directory:
+// state/<run>/<task>.<map index>. It is made by the first try that wants it, with what is above it, and removed with the run's, see package
+// localexec: most tasks want none, and directories are what a start costs.
+func StateName(run, task string, mapIndex int) string {
+	return filepath.Join(stateDir, safeName(run), safeName(task+"."+strconv.Itoa(mapIndex)))
+}
+
+// States returns the runs that have state below the runner's directory dir. A name that is not the run's own id is left out: it could not be
+// asked after.
+func States(dir string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, stateDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var runs []string
+	for _, e := range entries {
+		if name := e.Name(); safeName(name) == name {
+			runs = append(runs, name)
+		}
+	}
+	return runs, err
+}
+
+// RemoveState removes what the tasks of a run have kept. It is safe while one of them runs: that one loses what it wrote.
+func RemoveState(dir, run string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(root.RemoveAll(filepath.Join(stateDir, safeName(run))), root.Close())
 }
 
 // StderrName returns where the runner of dir writes what it has to say.
