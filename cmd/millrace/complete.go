@@ -14,6 +14,7 @@ import (
 	"millrace/cmd/internal/send"
 	"millrace/configs"
 	"millrace/scheduler"
+	"millrace/scheduler/spec/graph"
 )
 
 // completeTime bounds what a press of the tab key may wait for.
@@ -25,11 +26,11 @@ type completer func(ctx context.Context, typed string) []string
 // complete joins commands and flags with what is proposed for them. A server that does not answer proposes nothing.
 func (g *global) complete(root *cobra.Command) {
 	words := func(list ...string) completer { return func(context.Context, string) []string { return list } }
-	args := map[string]completer{"DAG": g.dagNames, "RUN": g.runIDs, "BATCH": g.batchIDs, "SOURCE": g.sourceNames, "CHECK": words(checkNames()...)}
+	args := map[string]completer{"DAG": g.dagNames, "DAG|FILE": g.dagNames, "RUN": g.runIDs, "BATCH": g.batchIDs, "SOURCE": g.sourceNames, "CHECK": words(checkNames()...)}
 	flags := map[string]completer{
 		"output": words(outputs...), "roles": words(configs.RoleIngest, configs.RoleBatch, configs.RoleSchedule), "dag": g.dagNames,
 		"batch": g.batchIDs, "source": g.sourceNames, "log-level": words("debug", "info", "warn", "error"), "log-format": words("text", "json"),
-		"from": words("now", "start"), "template": words(send.Templates()...), "progress": words(progressModes...),
+		"from": words("now", "start"), "template": words(send.Templates()...), "progress": words(progressModes...), "format": words(graph.Formats...),
 		"state": words("queued", "running", "success", "failed", "cancelled"),
 	}
 	walk(root, func(c *cobra.Command) {
