@@ -17,6 +17,7 @@ import (
 
 	"millrace/cmd/internal/app"
 	"millrace/scheduler"
+	"millrace/scheduler/spec"
 )
 
 func newDAGs(g *global) *cobra.Command {
@@ -116,11 +117,14 @@ type verdict struct {
 	OK    bool   `json:"ok"`
 	// Error shows each fault with its place.
 	Error string `json:"error,omitempty"`
+	// Warnings are about what is permitted and probably not meant.
+	Warnings []spec.Warning `json:"warnings,omitempty"`
 }
 
 func newDAGsValidate(g *global) *cobra.Command {
 	c := &cobra.Command{
 		Use: "validate FILE...", Short: "Check DAG files, without a server", Args: minArgs(1),
+		Long: `Check DAG files, without a server. Faults make the exit code 1; warnings, about what is permitted and probably not meant, do not.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			verdicts, err := validate(args)
 			if err != nil {
@@ -129,6 +133,9 @@ func newDAGsValidate(g *global) *cobra.Command {
 			failed := slices.ContainsFunc(verdicts, func(v verdict) bool { return !v.OK })
 			if g.output == "table" {
 				for _, v := range verdicts {
+					for i := range v.Warnings {
+						_, _ = fmt.Fprintln(g.err, v.Warnings[i].Detail())
+					}
 					if !v.OK {
 						_, _ = fmt.Fprintln(g.err, v.Error)
 						continue
@@ -155,13 +162,14 @@ func validate(files []string) ([]verdict, error) {
 		if err != nil {
 			return nil, err
 		}
-		dags, err := app.CompileDAGs(file, src)
+		dags, warnings, err := app.CheckDAGs(file, src)
 		if err != nil {
-			out = append(out, verdict{File: file, Error: err.Error()})
+			out = append(out, verdict{File: file, Error: err.Error(), Warnings: warnings})
 			continue
 		}
 		for _, d := range dags {
-			out = append(out, verdict{File: file, DAG: d.ID, Rules: len(d.On), Tasks: len(d.Tasks), OK: true})
+			own := slices.DeleteFunc(slices.Clone(warnings), func(w spec.Warning) bool { return w.DAG != d.ID })
+			out = append(out, verdict{File: file, DAG: d.ID, Rules: len(d.On), Tasks: len(d.Tasks), OK: true, Warnings: own})
 		}
 	}
 	return out, nil

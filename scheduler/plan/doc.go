@@ -3,8 +3,8 @@
 //
 //	Firing ─▶ NewRun ─▶ Run ◀─ Step(event, now) ─▶ Delta: rows, attempts, moves; what is ready, what is to be killed
 //
-// It guarantees that every change of a state is one that scheduler.CheckTaskMove and CheckRunMove permit; that a task is ready only when all
-// its parents succeeded; that an attempt that is not the present one changes nothing; and that a run ends when all its tasks have ended, and
+// It guarantees that every change of a state is one that scheduler.CheckTaskMove and CheckRunMove permit; that a task is ready only when
+// its join rule says so; that an attempt that is not the present one changes nothing; and that a run ends when all its tasks have ended, and
 // not before. It does not decide when a ready task starts: slots belong to the engine.
 //
 // A [Run] is changed in place and belongs to its caller, who must not act on a [Delta] before it is committed, and must throw the Run away,

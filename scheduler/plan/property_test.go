@@ -28,6 +28,9 @@ func drawDAG(t *rapid.T) *DAG {
 				task.Needs = append(task.Needs, fmt.Sprint("t", p))
 			}
 		}
+		if rapid.Bool().Draw(t, "joins") {
+			task.Rule = rapid.SampledFrom(scheduler.Joins).Draw(t, "rule")
+		}
 		switch rapid.IntRange(0, 5).Draw(t, "when") {
 		case 0:
 			task.When = "false"
@@ -98,10 +101,10 @@ func (o *observer) check(d Delta) {
 		if err := move(m.From, m.To); err != nil || m.From == m.To || m.From.Terminal() {
 			o.t.Fatalf("move %+v: %v", m, err)
 		}
-		o.states[m.Task] = m.To
-		if m.To == scheduler.StateScheduled && m.From == scheduler.StateNone {
-			o.parentsDone(m.Task)
+		if m.Task != "" && m.From == scheduler.StateNone && m.To != scheduler.StateCancelled {
+			o.joined(m)
 		}
+		o.states[m.Task] = m.To
 	}
 	for _, a := range d.Attempts {
 		if a.State == scheduler.StateLaunching {
@@ -117,6 +120,7 @@ func (o *observer) check(d Delta) {
 		delete(o.live, a.ID)
 	}
 	o.rows(d)
+	o.settled()
 }
 
 // rows compares the rows with the moves, and the live attempts with the states.
@@ -150,17 +154,60 @@ func (o *observer) rows(d Delta) {
 	}
 }
 
-func (o *observer) parentsDone(task string) {
-	for _, need := range o.r.DAG.Task(task).Needs {
-		for i := range o.r.Tasks {
-			if o.r.Tasks[i].Task == need && o.r.Tasks[i].State != scheduler.StateSuccess {
-				o.t.Fatalf("task %s is scheduled while %s is %s", task, need, o.r.Tasks[i].State)
-			}
+// expected returns what the rule of a task makes of its parents as they are now.
+func (o *observer) expected(task *scheduler.Task) scheduler.State {
+	var ended parents
+	for _, need := range task.Needs {
+		if st := o.states[need]; st.Terminal() {
+			ended = append(ended, st)
 		}
+	}
+	return expect(task.Rule, len(task.Needs), ended)
+}
+
+// joined checks a move that a join rule makes.
+func (o *observer) joined(m scheduler.Move) {
+	task := o.r.DAG.Task(m.Task)
+	want := o.expected(task)
+	if m.To != want && !(want == scheduler.StateScheduled && m.To == scheduler.StateSkipped && task.When != "") {
+		o.t.Fatalf("task %s with rule %q becomes %s, want %s; its parents: %v of %v", m.Task, task.Rule, m.To, want, task.Needs, o.states)
 	}
 }
 
-// Whatever is reported in whatever order: states move by the tables, no task is ready before its parents, attempts are unique, a restored
+// settled checks that nothing waits whose rule is decided, and that an ended run ended as its leaves did.
+func (o *observer) settled() {
+	needed := map[string]bool{}
+	var leaves, all parents
+	for i := range o.r.Tasks {
+		task := &o.r.DAG.Tasks[i]
+		if st := o.r.Tasks[i].State; st == scheduler.StateNone && o.expected(task) != scheduler.StateNone {
+			o.t.Fatalf("task %s with rule %q waits, though its parents are %v of %v", task.ID, task.Rule, task.Needs, o.states)
+		}
+		for _, need := range task.Needs {
+			needed[need] = true
+		}
+	}
+	for i := range o.r.Tasks {
+		all = append(all, o.r.Tasks[i].State)
+		if !needed[o.r.Tasks[i].Task] {
+			leaves = append(leaves, o.r.Tasks[i].State)
+		}
+	}
+	want := scheduler.StateSuccess
+	switch {
+	case !o.r.Row.State.Terminal():
+		return
+	case all.any(stopped):
+		want = stopped
+	case leaves.any(bad, never):
+		want = bad
+	}
+	if o.r.Row.State != want {
+		o.t.Fatalf("the run is %s, want %s: its tasks are %v", o.r.Row.State, want, o.states)
+	}
+}
+
+// Whatever is reported in whatever order: states move by the tables, what becomes of a task is what its rule states, attempts are unique, a restored
 // run goes on like the one it was stored from, and at the end every run ends.
 func TestProperties(t *testing.T) {
 	t.Parallel()

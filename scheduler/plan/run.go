@@ -67,9 +67,7 @@ func NewRun(dag *DAG, f *trigger.Firing, params json.RawMessage, now time.Time) 
 	s.d.Run = true
 	for i := range r.Tasks {
 		s.touch(i)
-		if len(dag.nodes[i].parents) == 0 {
-			s.settle(i)
-		}
+		s.settle(i) // those that wait for nothing
 	}
 	s.finish()
 	return r, s.d

@@ -130,31 +130,17 @@ func (s *step) moveRun(to scheduler.State, reason string) {
 	s.d.Run = true
 }
 
-// settle decides what becomes of task i if its parents are all done. It waits for all of them even if one has failed already, so that the
-// outcome does not depend on their order.
+// settle decides what becomes of task i, as far as that can be told from the ends of its parents.
 func (s *step) settle(i int) {
 	if s.Tasks[i].State != scheduler.StateNone || s.cancelling {
 		return
 	}
-	var failed, skipped string
-	for _, p := range s.DAG.nodes[i].parents {
-		t := &s.Tasks[p]
-		switch {
-		case !t.State.Terminal():
-			return
-		case t.State == scheduler.StateSkipped:
-			skipped = t.Task
-		case t.State != scheduler.StateSuccess:
-			failed = t.Task
-		}
-	}
-	switch {
-	case failed != "":
-		s.move(i, scheduler.StateUpstreamFailed, fmt.Sprintf("task %s did not succeed", failed))
-	case skipped != "":
-		s.move(i, scheduler.StateSkipped, fmt.Sprintf("task %s was skipped", skipped))
-	default:
+	switch state, reason := join(s.DAG.Tasks[i].Rule, s.ends(i)); state {
+	case scheduler.StateNone:
+	case scheduler.StateScheduled:
 		s.admit(i)
+	default:
+		s.move(i, state, reason)
 	}
 }
 
@@ -187,29 +173,50 @@ func (s *step) finish() {
 	if s.open > 0 {
 		return
 	}
-	state, reason := scheduler.StateSuccess, ""
-	for i := range s.Tasks {
-		t := &s.Tasks[i]
-		switch t.State {
-		case scheduler.StateCancelled:
-			state = scheduler.StateCancelled
-		case scheduler.StateFailed:
-			if reason == "" {
-				reason = "task " + t.Task + ": " + t.Reason
-			}
-			if state == scheduler.StateSuccess {
-				state = scheduler.StateFailed
-			}
-		}
-	}
-	if state == scheduler.StateCancelled {
-		reason = s.Row.Reason
-	}
+	state, reason := s.outcome()
 	if s.Row.State == scheduler.StateQueued && state == scheduler.StateSuccess {
 		s.begin() // every task was skipped
 	}
 	s.Row.EndedAt, s.Row.Reason = s.now, reason
 	s.moveRun(state, reason)
+}
+
+// outcome is how a run ends whose tasks have all ended. The leaves decide, those that no task needs: what failed before them, they have
+// taken account of by their rules.
+func (s *step) outcome() (scheduler.State, string) {
+	for i := range s.Tasks {
+		if s.Tasks[i].State == scheduler.StateCancelled {
+			return scheduler.StateCancelled, s.Row.Reason
+		}
+	}
+	for i := range s.Tasks {
+		if len(s.DAG.nodes[i].children) > 0 {
+			continue
+		}
+		switch t := &s.Tasks[i]; t.State {
+		case scheduler.StateFailed, scheduler.StateUpstreamFailed:
+			cause := &s.Tasks[s.cause(i)]
+			return scheduler.StateFailed, "task " + cause.Task + ": " + cause.Reason
+		}
+	}
+	return scheduler.StateSuccess, ""
+}
+
+// cause returns the failed task for which task i, which is failed or upstream_failed, did not run.
+func (s *step) cause(i int) int {
+	for s.Tasks[i].State == scheduler.StateUpstreamFailed {
+		next := i
+		for _, p := range s.DAG.nodes[i].parents {
+			if st := s.Tasks[p].State; st == scheduler.StateFailed || st == scheduler.StateUpstreamFailed && next == i {
+				next = p
+			}
+		}
+		if next == i {
+			break // can not be: a task is upstream_failed because of such a parent
+		}
+		i = next
+	}
+	return i
 }
 
 func (s *step) begin() {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"millrace/scheduler"
 	"millrace/scheduler/expr"
 )
 
@@ -138,11 +139,13 @@ func (b *builder) checkExprs() {
 				continue
 			}
 			if before == nil {
-				before = b.ancestors(u.task)
+				before = b.ancestors(u.task, true)
 			}
 			switch {
 			case !slices.Contains(ids, ref.Name):
 				report(suggest(ref.Name, slices.Clone(ids)), "there is no task %q", ref.Name)
+			case u.task != "" && !before[ref.Name] && b.ancestors(u.task, false)[ref.Name]:
+				report("", "task %q need not have ended when task %q starts: a rule of one_* or always does not wait for it", ref.Name, u.task)
 			case u.task != "" && !before[ref.Name]:
 				report(fmt.Sprintf("add %q to needs", ref.Name), "task %q does not come before task %q", ref.Name, u.task)
 			}
@@ -165,7 +168,7 @@ func (b *builder) checkEnvTasks() {
 					continue // reported
 				}
 				if before == nil {
-					before = b.ancestors(t.ID)
+					before = b.ancestors(t.ID, true)
 				}
 				b.checkEnvRefs(t.ID, name, text.Refs(), before)
 			}
@@ -176,8 +179,12 @@ func (b *builder) checkEnvTasks() {
 func (b *builder) checkEnvRefs(task, name string, refs []expr.Ref, before map[string]bool) {
 	for _, ref := range refs {
 		if ref.Root == "tasks" && !before[ref.Name] && b.dag.Task(ref.Name) != nil {
+			why := "does not come before it"
+			if b.ancestors(task, false)[ref.Name] {
+				why = "need not have ended when that starts: a rule of one_* or always does not wait for it"
+			}
 			line, col := position(b.taskAt(task))
-			b.at(b.decoder.dag, line, col, fmt.Sprintf("env %s of task %q names task %q, which does not come before it", name, task, ref.Name), "")
+			b.at(b.decoder.dag, line, col, fmt.Sprintf("env %s of task %q names task %q, which %s", name, task, ref.Name, why), "")
 		}
 	}
 }
@@ -187,14 +194,14 @@ func (b *builder) taskAt(id string) ast.Node {
 	return b.tasks[i].at
 }
 
-// ancestors returns the tasks that are done before a task starts.
-func (b *builder) ancestors(id string) map[string]bool {
+// ancestors returns the tasks that are above a task; with ended, only those that have ended before it starts, as far as rules wait for them.
+func (b *builder) ancestors(id string, ended bool) map[string]bool {
 	seen := map[string]bool{}
 	queue := []string{id}
 	for len(queue) > 0 {
 		t := b.dag.Task(queue[0])
 		queue = queue[1:]
-		if t == nil {
+		if t == nil || ended && !scheduler.JoinWaits(t.Rule, len(t.Needs)) {
 			continue
 		}
 		for _, need := range t.Needs {

@@ -29,10 +29,19 @@ func CheckID(id string) error {
 }
 
 // Compile reads a file, which is called file in messages. It returns the DAGs that have no fault, in the order of the file, also when others
-// of the same file have some. The error is nil or [Errors].
+// of the same file have some. The error is nil or [Errors]. [ReadFile] returns the warnings as well.
 func Compile(file string, src []byte) ([]scheduler.DAG, error) {
-	s := &source{file: file, lines: strings.Split(strings.ReplaceAll(string(src), "\r\n", "\n"), "\n")}
-	var dags []scheduler.DAG
+	f := ReadFile(file, src)
+	if len(f.Faults) == 0 {
+		return f.DAGs, nil
+	}
+	return f.DAGs, f.Faults
+}
+
+// ReadFile is [Compile], with all that there is to say of the file.
+func ReadFile(name string, src []byte) File {
+	f := File{Name: name}
+	s := &source{file: name, lines: strings.Split(strings.ReplaceAll(string(src), "\r\n", "\n"), "\n")}
 	seen := map[string]bool{}
 	roots := s.documents(src)
 	for _, root := range roots {
@@ -45,17 +54,16 @@ func Compile(file string, src []byte) ([]scheduler.DAG, error) {
 		}
 		seen[dag.ID] = true
 		if len(s.errs) == before {
-			dags = append(dags, dag)
+			f.DAGs = append(f.DAGs, dag)
 		}
 	}
 	if len(roots) == 0 && len(s.errs) == 0 {
 		s.at("", 0, 0, "there is no DAG in this file", `a DAG starts with "dag: <id>"`)
 	}
-	if len(s.errs) == 0 {
-		return dags, nil
-	}
 	slices.SortStableFunc(s.errs, func(a, b *Error) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col)) })
-	return dags, s.errs
+	slices.SortStableFunc(s.warnings, func(a, b Warning) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col)) })
+	f.Faults, f.Warnings = s.errs, s.warnings
+	return f
 }
 
 // document reads one DAG, and returns the node of its id as well.
@@ -73,12 +81,16 @@ func (d *decoder) document(root ast.Node) (scheduler.DAG, ast.Node) {
 		}
 	}
 	d.dag = dag.ID
+	before := len(d.errs)
 	b := &builder{decoder: d, dag: &dag, defaults: taskDefaults{infra: defaultInfraRetry}}
 	d.mapping(root, "the file", b.rootFields(root), laterRoot...)
 	if at == root {
 		d.errorf(root, `add "dag: <id>"`, "the DAG has no id")
 	}
 	b.finish(root)
+	if len(d.errs) == before {
+		b.checkJoins()
+	}
 	return dag, at
 }
 

@@ -280,6 +280,10 @@ func (d *Dir) refresh(name, path string) bool {
 	}
 	if err == nil {
 		now.file = ReadFile(name, src)
+		for i := range now.file.Warnings {
+			w := &now.file.Warnings[i]
+			d.log.Warn("DAG file is in force, but may not do what it should", "dag", w.DAG, "warning", w.String())
+		}
 	}
 	d.files[name] = now
 	return true

@@ -4,7 +4,8 @@
 //
 // It guarantees that nothing in a file is ignored: a key that is unknown, or that a later version will know, is an error. All faults of a
 // file are reported together, as far as its syntax can be read; a fault in one document of a file does not hide its neighbours. Equal DAGs
-// compile to equal bytes, so that a version changes only with what it says. Hostile files cost bounded time and memory.
+// compile to equal bytes, so that a version changes only with what it says. Hostile files cost bounded time and memory. What is permitted and
+// probably not meant is a [Warning], which refuses nothing.
 //
 // It does not know which sources, executors or programs exist: that is for those who run the DAG.
 //

@@ -26,6 +26,8 @@ type source struct {
 	file  string
 	lines []string
 	errs  Errors
+	// warnings are those of documents without a fault.
+	warnings []Warning
 }
 
 // at adds a fault at a place. The same fault at the same place is reported once: an alias may lead there twice.

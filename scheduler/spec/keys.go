@@ -110,7 +110,7 @@ var taskKeys = []Key{
 	is("tasks", mapping, "What a run does, by id. Required."),
 	is("tasks.*", mapping, "One task."),
 	is("tasks.*.needs", texts, "Tasks that must have ended first: its parents."),
-	is("tasks.*.rule", word(scheduler.JoinAllSuccess), "How the parents must have ended. Default: all_success."),
+	is("tasks.*.rule", word(scheduler.Joins...), "How the parents must have ended: see joins.md. Default: all_success."),
 	is("tasks.*.when", expression, "The task is skipped unless this is true. It is about params, batch, batches, totals, trigger, run and tasks."),
 	is("tasks.*.run", command, "The program with its arguments, or text for sh -c. Only a list takes ${{ }}."),
 }

@@ -1,10 +1,6 @@
 package spec
 
-import (
-	"errors"
-
-	"millrace/scheduler"
-)
+import "millrace/scheduler"
 
 // File is one DAG file as it was read last.
 type File struct {
@@ -13,6 +9,8 @@ type File struct {
 	// DAGs have no fault. Faults are those of the file; a fault with a DAG concerns that DAG alone.
 	DAGs   []scheduler.DAG
 	Faults Errors
+	// Warnings are about DAGs, and refuse nothing.
+	Warnings []Warning
 	// Builtin files come with the program.
 	Builtin bool
 }
@@ -22,13 +20,4 @@ type Set struct {
 	Files []File
 	// Partial says that files may be missing from the set because the directory could not be read: their DAGs are not gone.
 	Partial bool
-}
-
-// ReadFile compiles one file of a set.
-func ReadFile(name string, src []byte) File {
-	f := File{Name: name}
-	var err error
-	f.DAGs, err = Compile(name, src)
-	errors.As(err, &f.Faults)
-	return f
 }

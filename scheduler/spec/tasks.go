@@ -38,10 +38,6 @@ var (
 		"dag", "approval", "concurrency", "deadline", "heartbeat", "setup", "teardown", "group", "secrets", "at_least_once_fast",
 	}
 	laterTimeout = []string{"queue", "start", "heartbeat"}
-	laterRules   = []string{
-		"all_failed", "all_done", "all_done_min_one_success", "all_skipped", "one_failed", "one_success", "one_done", "none_failed",
-		"none_failed_min_one_success", "none_skipped", "always",
-	}
 )
 
 func (b *builder) readDefaults(n ast.Node) {
@@ -273,14 +269,18 @@ func (b *builder) timeout(n ast.Node, t *scheduler.Timeout) {
 	}
 }
 
+// joinRule returns "" for the default, which has one spelling in the compiled form.
 func (b *builder) joinRule(n ast.Node) string {
 	rule := b.str(n, "rule")
-	switch {
-	case rule == scheduler.JoinAllSuccess:
-	case slices.Contains(laterRules, rule):
-		b.errorf(n, "only all_success is", "rule %s is not supported yet", rule)
-	default:
-		b.errorf(n, suggest(rule, append(slices.Clone(laterRules), scheduler.JoinAllSuccess)), "rule %q is not known", rule)
+	if !slices.Contains(scheduler.Joins, rule) {
+		hint := suggest(rule, slices.Clone(scheduler.Joins))
+		if hint == "" {
+			hint = "known rules: " + strings.Join(scheduler.Joins, ", ")
+		}
+		b.errorf(n, hint, "rule %q is not known", rule)
 	}
-	return "" // all_success is the default, and has one spelling in the compiled form
+	if rule == scheduler.JoinAllSuccess {
+		return ""
+	}
+	return rule
 }

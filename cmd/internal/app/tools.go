@@ -22,12 +22,17 @@ func Runner(ctx context.Context, args []string) error { return runner.Main(ctx, 
 
 // CompileDAGs compiles the text of a DAG file. The error shows each fault with its place, for people.
 func CompileDAGs(file string, src []byte) ([]scheduler.DAG, error) {
-	dags, err := spec.Compile(file, src)
-	var faults spec.Errors
-	if errors.As(err, &faults) {
-		return nil, errors.New(faults.Detail())
-	}
+	dags, _, err := CheckDAGs(file, src)
 	return dags, err
+}
+
+// CheckDAGs is CompileDAGs with what is permitted and probably not meant.
+func CheckDAGs(file string, src []byte) ([]scheduler.DAG, []spec.Warning, error) {
+	f := spec.ReadFile(file, src)
+	if len(f.Faults) > 0 {
+		return nil, f.Warnings, errors.New(f.Faults.Detail())
+	}
+	return f.DAGs, f.Warnings, nil
 }
 
 // Verify walks chain and objects as the configuration names them, beside a running server or without one.
