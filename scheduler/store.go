@@ -168,8 +168,16 @@ type Operator interface {
 	Compile(t *Task) (argv []string, err error)
 }
 
-// Control is what people and the API ask of the engine. Every call returns after the change is committed.
+// Watcher tells of changes.
+type Watcher interface {
+	// Watch returns a channel that is closed when the next change of the run is committed, and a function to be called when the caller waits
+	// no more. Watch first, then read the state: a change between the two is seen. Run "" stands for every run.
+	Watch(run string) (changed <-chan struct{}, stop func())
+}
+
+// Control is what people and the API ask of the engine. Every call that changes something returns after the change is committed.
 type Control interface {
+	Watcher
 	// Trigger starts a run of the DAG's current version. id makes a repeated request harmless; "" takes a random one. Params is a JSON
 	// object or nil. ErrNotFound, ErrInvalid (a parameter), ErrUnavailable.
 	Trigger(ctx context.Context, dag, id string, params []byte) (*Run, error)

@@ -338,7 +338,7 @@ func TestOutputs(t *testing.T) {
 		"millrace batches show": {first(batch)}, "millrace where": {first(receipt)}, "millrace dags show": {first(dag)},
 		"millrace dags validate": {"one.yaml"}, "millrace dags trigger": {first(dag)}, "millrace runs show": {first(run)},
 		"millrace runs cancel": {first(run)}, "millrace doctor": {"config"},
-		"millrace dags pause": {first(dag)}, "millrace dags unpause": {first(dag)},
+		"millrace runs wait": {first(run)}, "millrace dags pause": {first(dag)}, "millrace dags unpause": {first(dag)},
 	}
 	// These are asked for elsewhere: they need another state, or take long.
 	elsewhere := []string{"millrace batches tail", "millrace bench ingest", "millrace bench e2e", "millrace log accept-loss"}

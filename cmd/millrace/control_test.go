@@ -1,6 +1,12 @@
 package main
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -88,4 +94,71 @@ func (s *server) fates(rule string) map[trigger.Fate]int {
 		}
 	}
 	return out
+}
+
+// TestWait: the exit code of runs wait is how the run ended, also if the server was killed meanwhile.
+func TestWait(t *testing.T) {
+	t.Parallel()
+	gate := filepath.Join(t.TempDir(), "gate")
+	s := newServer(t, "dev", "--log-level", "error", "--dags", dagDir(t, map[string]string{"gated.yaml": strings.ReplaceAll(gatedDAG, "@GATE", gate)}))
+	s.start()
+	s.head("gated", func(h scheduler.DAGHead) bool { return h.Version != "" })
+	var good, bad scheduler.Run
+	s.cliJSON(&good, "dags", "trigger", "gated", "--param", "exit=0")
+	s.cliJSON(&bad, "dags", "trigger", "gated", "--param", "exit=3")
+	if text := s.declined(exitTimedOut, "runs", "wait", good.ID, "--timeout", "2s"); !strings.Contains(text, "after 2s") {
+		t.Errorf("timed out with the words %s", text)
+	}
+	s.declined(exitNotFound, "runs", "wait", "none")
+	address, asked := s.proxy()
+	codes := make(chan int, 1)
+	go func() { // ends with the run
+		codes <- run(t.Context(), []string{"runs", "wait", good.ID, "--data-dir", s.dir, "--server", address}, streams{out: io.Discard, err: io.Discard})
+	}()
+	<-asked
+	<-asked // it has an answer, and asks for the end
+	s.kill()
+	s.start()
+	write(t, gate, "")
+	if code := <-codes; code != exitOK {
+		t.Errorf("runs wait over a kill: exit %d, want %d", code, exitOK)
+	}
+	var d scheduler.RunDetail
+	s.cliJSON(&d, "runs", "wait", good.ID)
+	if d.Run.State != scheduler.StateSuccess || len(d.Tasks) != 1 {
+		t.Errorf("runs wait -o json: %+v", d)
+	}
+	if text := s.declined(exitFailed, "runs", "wait", bad.ID); !strings.Contains(text, "ended as failed") {
+		t.Errorf("failed with the words %s", text)
+	}
+	if text := s.declined(exitFailed, "dags", "trigger", "gated", "--param", "exit=3", "--wait"); !strings.Contains(text, "ended as failed") {
+		t.Errorf("dags trigger --wait failed with the words %s", text)
+	}
+}
+
+// gatedDAG is a task that waits for a file, and exits as it is told. @GATE is replaced.
+const gatedDAG = `dag: gated
+on: [{manual: true}]
+params: {exit: 0}
+tasks:
+  wait:
+    env: {CODE: "${{ params.exit }}"}
+    run: while [ ! -e "@GATE" ]; do sleep 0.05; done; exit "$CODE"
+`
+
+// proxy stands before the console and tells of each request. One that can not be answered is cut.
+func (s *server) proxy() (address string, asked <-chan string) {
+	s.t.Helper()
+	paths := make(chan string, 1000)
+	target := &url.URL{Scheme: "http", Host: s.console}
+	p := &httputil.ReverseProxy{
+		Rewrite:      func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		paths <- r.URL.Path
+		p.ServeHTTP(w, r)
+	}))
+	s.t.Cleanup(srv.Close)
+	return srv.URL, paths
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -192,7 +190,7 @@ func newDAGsTrigger(g *global) *cobra.Command {
 				return err
 			}
 			if wait {
-				return waitRun(c, g, api, r.v.ID)
+				return waitRun(c.Context(), g, api, r.v.ID, 0)
 			}
 			return printOne(g, r, r.v.ID, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "run %s is %s\nlogs: millrace runs logs -f %s\n", r.v.ID, r.v.State, r.v.ID)
@@ -219,22 +217,4 @@ func paramValues(params []string) map[string]any {
 		out[name] = v
 	}
 	return out
-}
-
-func waitRun(c *cobra.Command, g *global, api *client, id string) error {
-	var d answer[scheduler.RunDetail]
-	err := every(c.Context(), 200*time.Millisecond, func() (bool, error) {
-		err := api.get(c.Context(), "/runs/"+id, nil, &d)
-		return d.v.Run.State.Terminal(), err
-	})
-	if err != nil {
-		return err
-	}
-	if err := printOne(g, d, id, func(w io.Writer) error { return runTable(w, d.v) }); err != nil {
-		return err
-	}
-	if state := d.v.Run.State; state != scheduler.StateSuccess {
-		return &codeError{exitFailed, errors.New("run " + id + " ended as " + string(state))}
-	}
-	return nil
 }

@@ -28,10 +28,12 @@ var examples = map[string]string{
   millrace dags trigger load --id nightly-2026-11-23`,
 	"millrace dags pause": `  millrace dags pause load rollup
   millrace dags ls -o name | xargs millrace dags pause`,
-	"millrace dags unpause":  `  millrace dags unpause load`,
-	"millrace runs ls":       `  millrace runs ls --dag load --state failed`,
-	"millrace runs show":     `  millrace runs show r7x3k5q2m4n6p`,
-	"millrace runs logs":     `  millrace runs logs -f r7x3k5q2m4n6p --task extract`,
+	"millrace dags unpause": `  millrace dags unpause load`,
+	"millrace runs ls":      `  millrace runs ls --dag load --state failed`,
+	"millrace runs show":    `  millrace runs show r7x3k5q2m4n6p`,
+	"millrace runs logs":    `  millrace runs logs -f r7x3k5q2m4n6p --task extract`,
+	"millrace runs wait": `  millrace runs wait r7x3k5q2m4n6p --timeout 10m
+  millrace runs wait "$(millrace dags trigger load -o name)" && echo loaded`,
 	"millrace runs cancel":   `  millrace runs cancel r7x3k5q2m4n6p`,
 	"millrace verify":        `  millrace verify`,
 	"millrace bench ingest":  `  millrace bench ingest --duration 30s --baseline`,

@@ -14,7 +14,8 @@ import (
 )
 
 func newRuns(g *global) *cobra.Command {
-	return group("runs", "Look at runs, read their logs, cancel them", newRunsLs(g), newRunsShow(g), newRunsLogs(g), newRunsCancel(g))
+	return group("runs", "Look at runs, read their logs, wait for them, cancel them", newRunsLs(g), newRunsShow(g), newRunsLogs(g), newRunsWait(g),
+		newRunsCancel(g))
 }
 
 var runColumns = []column[scheduler.Run]{

@@ -100,6 +100,7 @@ func TestAnswersFitDocument(t *testing.T) {
 		{"POST", "/dags/load/runs", `{"params":[1]}`, 422}, {"POST", "/dags/load/runs", `{"parms":{}}`, 422},
 		{"GET", "/runs", "", 200}, {"GET", "/runs?state=failed&dag=load", "", 200}, {"GET", "/runs?state=odd", "", 422}, {"GET", "/runs?before=odd", "", 422},
 		{"GET", "/runs/" + run.ID, "", 200}, {"GET", "/runs/none", "", 404}, {"GET", "/runs/" + run.ID + "/tasks", "", 200},
+		{"GET", "/runs/" + run.ID + "/wait", "", 200}, {"GET", "/runs/none/wait", "", 404}, {"GET", "/runs/" + run.ID + "/wait?seconds=61", "", 422},
 		{"POST", "/runs/" + run.ID + "/cancel", "", 200}, {"POST", "/runs/none/cancel", "", 404},
 		{"GET", "/runs/" + run.ID + "/logs", "", 200}, {"GET", "/runs/" + run.ID + "/logs?task=none", "", 404},
 		{"GET", "/verify", "", 404}, {"POST", "/verify", "", 200}, {"GET", "/verify", "", 200},

@@ -50,7 +50,7 @@ func newRig(t *testing.T, change ...func(*Deps, *Options)) *rig {
 		T: t, store: schedulertest.NewStore(), objects: memstore.New(memstore.Options{}), chain: &fakeChain{entries: map[ingest.Stream][]batcher.Entry{}},
 		exec: &fakeExecutor{logs: map[string]string{}}, finder: fakeFinder{}, reg: prometheus.NewRegistry(),
 	}
-	r.control = &fakeControl{store: r.store}
+	r.control = &fakeControl{store: r.store, watch: make(chan struct{})}
 	d := Deps{
 		Store: r.store, Control: r.control, Executors: map[string]scheduler.Executor{"local": r.exec}, Catalogue: r.chain, Objects: r.objects,
 		Codec: plainCodec{}, Finder: r.finder, Pressure: fakePressure{},
@@ -287,6 +287,26 @@ type fakeControl struct {
 	mu    sync.Mutex
 	asked []string
 	fail  error
+	// watch is closed by the next change, which tests bring about themselves; watched is told of each who waits for it.
+	watch   chan struct{}
+	watched chan string
+}
+
+func (f *fakeControl) Watch(run string) (<-chan struct{}, func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.watched != nil {
+		f.watched <- run
+	}
+	return f.watch, func() {}
+}
+
+// change lets those who wait look again.
+func (f *fakeControl) change() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.watch)
+	f.watch = make(chan struct{})
 }
 
 func (f *fakeControl) note(text string) error {

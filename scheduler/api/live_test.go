@@ -237,3 +237,44 @@ func TestCursor(t *testing.T) {
 		}
 	}
 }
+
+// TestWaitRun: who waits for a run is answered by its end, which the engine tells of; or by the end of the wait, or of the server.
+func TestWaitRun(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	run := r.running()
+	r.control.watched = make(chan string, 100)
+	wait := func(seconds int) <-chan scheduler.Run {
+		answer := make(chan scheduler.Run, 1)
+		go func() { // ends with the request
+			var got scheduler.Run
+			w := r.get(fmt.Sprintf("/api/v1/runs/%s/wait?seconds=%d", run, seconds))
+			if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != http.StatusOK {
+				t.Errorf("got %d %s", w.Code, w.Body)
+			}
+			answer <- got
+		}()
+		return answer
+	}
+	if got := <-wait(0); got.ID != run || got.State.Terminal() {
+		t.Errorf("a wait of no time: got %+v", got)
+	}
+	<-r.control.watched
+	<-r.control.watched // it looked before and after
+	answer := wait(60)
+	if got := <-r.control.watched; got != run {
+		t.Errorf("watched %q", got)
+	}
+	r.control.change() // a change that is not the end
+	<-r.control.watched
+	select {
+	case got := <-answer:
+		t.Errorf("answered before the end: %+v", got)
+	default:
+	}
+	r.move(run, 1, scheduler.StateSuccess, scheduler.StateSuccess)
+	r.control.change()
+	if got := <-answer; got.State != scheduler.StateSuccess {
+		t.Errorf("got %+v", got)
+	}
+}

@@ -67,6 +67,7 @@ func (s *Server) table() []route {
 		{post, v1 + "/dags/:dag/unpause", guarded, false, s.pauseDAG(false)},
 		{get, v1 + "/runs", guarded, false, s.listRuns},
 		{get, v1 + "/runs/:run", guarded, false, s.getRun},
+		{get, v1 + "/runs/:run/wait", guarded, true, s.waitRun},
 		{get, v1 + "/runs/:run/tasks", guarded, false, s.listTasks},
 		{post, v1 + "/runs/:run/cancel", guarded, false, s.cancelRun},
 		{get, v1 + "/runs/:run/logs", guarded, true, s.getLogs},

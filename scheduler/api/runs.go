@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -86,6 +87,42 @@ func (s *Server) getRun(c echo.Context) error {
 		return err
 	}
 	return c.JSON(http.StatusOK, runDetail{runOf(d.Run), tasksOf(d.Tasks), list(d.Attempts), list(d.Batches), list(d.Moves)})
+}
+
+// waitRun answers when the run has ended. One wait is bounded, since proxies cut what is silent for long.
+func (s *Server) waitRun(c echo.Context) error {
+	if s.d.Control == nil {
+		return errNoSchedule
+	}
+	seconds, err := number(c, "seconds", 0, 60, 30)
+	if err != nil {
+		return err
+	}
+	enough := time.NewTimer(time.Duration(seconds) * time.Second)
+	defer enough.Stop()
+	for more := true; ; {
+		changed, stop := s.d.Control.Watch(param(c, "run"))
+		d, err := s.run(c)
+		if err != nil || !more || d.Run.State.Terminal() {
+			stop()
+			if err != nil {
+				return err
+			}
+			return c.JSON(http.StatusOK, runOf(d.Run))
+		}
+		select {
+		case <-changed:
+			more = s.wait(c.Request().Context(), s.o.Poll) // a run of thousands of tasks changes all the time
+		case <-enough.C:
+			more = false
+		case <-s.closing:
+			more = false
+		case <-c.Request().Context().Done():
+			stop()
+			return c.Request().Context().Err()
+		}
+		stop()
+	}
 }
 
 func (s *Server) listTasks(c echo.Context) error {

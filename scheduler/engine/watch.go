@@ -13,8 +13,7 @@ type watcher struct {
 	users int
 }
 
-// Watch returns a channel that is closed when the next change of the run is committed, and a function to be called when the caller waits no
-// more. Watch first, then read the state: a change between the two is seen. Run "" stands for every run.
+// Watch implements scheduler.Watcher.
 func (e *Engine) Watch(run string) (changed <-chan struct{}, stop func()) { return e.watch.add(run) }
 
 func (w *watchers) add(run string) (<-chan struct{}, func()) {
