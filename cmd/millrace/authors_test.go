@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -54,10 +55,11 @@ func TestPythonPage(t *testing.T) {
 		t.Fatalf("status %d, %v", status, err)
 	}
 	s.waitFor("done with a run", func() bool { return len(s.succeeded("counts")) == 1 })
-	s.saysInRun("counts", "1 events in 1 batches", "Tested: 1")
+	s.saysInRun("counts", 1, "1 events in 1 batches", "Tested: 1")
 
 	s.triggered("export")
-	s.saysInRun("export", "submitted job-1", "ConnectionError: the warehouse went away", "try 2 goes on with job-1")
+	s.saysInRun("export", 1, "submitted job-1", "ConnectionError: the warehouse went away")
+	s.saysInRun("export", 2, "try 2 goes on with job-1")
 	if jobs, err := os.ReadFile(filepath.Join(dir, "jobs.txt")); err != nil || strings.Count(string(jobs), "\n") != 1 {
 		t.Errorf("jobs that were submitted: %q, %v, want one", jobs, err)
 	}
@@ -72,10 +74,10 @@ func (s *server) triggered(dag string, args ...string) {
 	}
 }
 
-// saysInRun requires texts in the log of the newest run of a DAG.
-func (s *server) saysInRun(dag string, want ...string) {
+// saysInRun requires texts in the logs of one attempt of each task of the newest run of a DAG.
+func (s *server) saysInRun(dag string, try int, want ...string) {
 	s.t.Helper()
-	logs, code := s.cli("runs", "logs", s.runs(dag)[0].ID)
+	logs, code := s.cli("runs", "logs", s.runs(dag)[0].ID, "--try", strconv.Itoa(try))
 	for _, text := range want {
 		if code != exitOK || !strings.Contains(logs, text) {
 			s.t.Errorf("run of %s: exit %d, want %q in\n%s", dag, code, text, logs)

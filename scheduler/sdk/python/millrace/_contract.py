@@ -1,0 +1,185 @@
+"""The input document: who this task is, and what it has to work on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+
+from ._rows import ObjectError, Opener, rows
+
+Row = Dict[str, Any]
+
+
+class NotATask(RuntimeError):
+    """This process was not started by millrace, or not with what was asked for."""
+
+
+def variable(name: str) -> str:
+    """Return a variable of the contract; it must be set."""
+    value = os.environ.get(name, "")
+    if not value:
+        raise NotATask(
+            f"{name} is not set: this program was not started by millrace. Name it in `run:` of a DAG file, "
+            "or try it with millrace.testing.task()"
+        )
+    return value
+
+
+@dataclass(frozen=True)
+class Run:
+    """The run that the task belongs to. Times are in UTC; those that the run does not have are None."""
+
+    id: str
+    dag: str
+    version: str
+    created_at: Optional[datetime] = None
+    interval_start: Optional[datetime] = None
+    interval_end: Optional[datetime] = None
+    watermark: Optional[datetime] = None
+    #: the run that this one repeats, or ""
+    replay_of: str = ""
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """What started the run: kind is "batch", "cron" or "manual"."""
+
+    kind: str
+    rule: str
+    key: str
+    #: value of the rule's `key:` expression, or ""
+    lane_key: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch: an object with rows."""
+
+    id: str
+    uri: str
+    tenant: str = ""
+    source: str = ""
+    #: number of rows
+    events: int = 0
+    #: size of the object as it is stored
+    bytes: int = 0
+    #: number of rows by type of event
+    types: Mapping[str, int] = field(default_factory=dict)
+    #: the batch as it stands in the input document, with all else that is known of it
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def rows(self, open: Optional[Opener] = None) -> Iterator[Row]:
+        """Yield the rows of the batch's object, as :func:`millrace.rows` does.
+
+        Raises ObjectError at the end if the object has another number of rows than the batch: it is not the object that millrace wrote.
+        """
+        if self.raw.get("void"):
+            return
+        count = 0
+        for row in rows(self.uri, open=open):
+            count += 1
+            yield row
+        if self.events and count != self.events:
+            raise ObjectError(f"{self.uri}: {count} rows, but batch {self.id} has {self.events}. Run `millrace verify`")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that a task is given. Every attempt of the task in this run is given the same, except for try_number."""
+
+    run: Run
+    task: str
+    trigger: Trigger
+    #: oldest first
+    batches: Tuple[Batch, ...]
+    #: with defaults filled in
+    params: Mapping[str, Any]
+    #: outputs of the tasks that this one needs, by task; None for one without output
+    upstream: Mapping[str, Any]
+    #: number of the attempt, from 1
+    try_number: int = 1
+    #: index of a mapped task, else -1
+    map_index: int = -1
+    #: the document as it stands
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def rows(self, open: Optional[Opener] = None) -> Iterator[Row]:
+        """Yield the rows of all batches, one after the other."""
+        for batch in self.batches:
+            yield from batch.rows(open=open)
+
+
+def inputs() -> Inputs:
+    """Read the inputs of this attempt. Raises NotATask if this process is none."""
+    path = variable("MILLRACE_INPUT")
+    with open(path, encoding="utf-8") as file:
+        document = json.load(file)
+    version = document.get("v")
+    if version != 1:
+        raise NotATask(f"{path} is version {version!r} of the input document, this package reads version 1: update the package")
+    return Inputs(
+        run=_run(document.get("run") or {}),
+        task=document.get("task", ""),
+        trigger=_trigger(document.get("trigger") or {}),
+        batches=tuple(_batch(raw) for raw in document.get("batches") or ()),
+        params=document.get("params") or {},
+        upstream=document.get("upstream") or {},
+        try_number=int(os.environ.get("MILLRACE_TRY") or 1),
+        map_index=int(os.environ.get("MILLRACE_MAP_INDEX") or -1),
+        raw=document,
+    )
+
+
+def idempotency_key() -> str:
+    """Return the key that all attempts of this task in this run share: an effect elsewhere that is named by it happens once."""
+    return variable("MILLRACE_IDEMPOTENCY_KEY")
+
+
+def _run(raw: Mapping[str, Any]) -> Run:
+    return Run(
+        id=raw.get("id", ""),
+        dag=raw.get("dag", ""),
+        version=raw.get("version", ""),
+        created_at=_time(raw.get("created_at")),
+        interval_start=_time(raw.get("interval_start")),
+        interval_end=_time(raw.get("interval_end")),
+        watermark=_time(raw.get("watermark")),
+        replay_of=raw.get("replay_of", ""),
+    )
+
+
+def _trigger(raw: Mapping[str, Any]) -> Trigger:
+    return Trigger(kind=raw.get("kind", ""), rule=raw.get("rule", ""), key=raw.get("key", ""), lane_key=raw.get("lane_key", ""))
+
+
+def _batch(raw: Mapping[str, Any]) -> Batch:
+    return Batch(
+        id=raw["id"],
+        uri=raw.get("uri", ""),
+        tenant=raw.get("tenant", ""),
+        source=raw.get("source", ""),
+        events=raw.get("events", 0),
+        bytes=raw.get("bytes", 0),
+        types=raw.get("types") or {},
+        raw=raw,
+    )
+
+
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))")
+
+
+def _time(text: Optional[str]) -> Optional[datetime]:
+    """Read RFC 3339 with any number of digits; datetime keeps six of them, and before Python 3.11 reads no "Z"."""
+    match = _RFC3339.fullmatch(text or "")
+    if not match:
+        return None
+    day, clock, fraction, sign, hours, minutes = match.groups()
+    at = datetime.fromisoformat(f"{day}T{clock}").replace(microsecond=int((fraction or "0")[:6].ljust(6, "0")), tzinfo=timezone.utc)
+    if sign:
+        offset = timedelta(hours=int(hours), minutes=int(minutes))
+        at -= offset if sign == "+" else -offset
+    return at

@@ -1,0 +1,110 @@
+"""Inputs, rows and what is said when they are not there."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import tempfile
+import unittest
+from datetime import datetime, timezone
+from unittest import mock
+
+import millrace
+import millrace.testing
+from millrace._contract import _time
+
+
+class InputsTest(unittest.TestCase):
+    def test_document(self) -> None:
+        rows = [{"type": "track", "n": i} for i in range(3)]
+        with millrace.testing.task(rows=rows, params={"day": "today"}, upstream={"extract": {"rows": 3}}, try_number=2):
+            task = millrace.inputs()
+            self.assertEqual(list(task.rows()), rows)
+            self.assertEqual(millrace.idempotency_key(), "rtest/task")
+        self.assertEqual((task.run.id, task.run.dag, task.task, task.try_number, task.map_index), ("rtest", "test", "task", 2, -1))
+        self.assertEqual((task.params, task.upstream), ({"day": "today"}, {"extract": {"rows": 3}}))
+        self.assertEqual(task.run.created_at, datetime(2026, 1, 1, tzinfo=timezone.utc))
+        self.assertEqual((len(task.batches), task.batches[0].events, task.raw["totals"]["events"]), (1, 3, 3))
+
+    def test_outside_of_millrace(self) -> None:
+        with mock.patch.dict(os.environ):
+            for name in [n for n in os.environ if n.startswith("MILLRACE_")]:
+                del os.environ[name]
+            for call in (millrace.inputs, millrace.idempotency_key, lambda: millrace.output(1), lambda: "x" in millrace.state):
+                with self.assertRaisesRegex(millrace.NotATask, "not started by millrace"):
+                    call()
+            millrace.heartbeat()  # a no-op where nobody listens
+
+    def test_another_version_of_the_document(self) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump({"v": 2}, file)
+            file.flush()
+            with mock.patch.dict(os.environ, MILLRACE_INPUT=file.name), self.assertRaisesRegex(millrace.NotATask, "update the package"):
+                millrace.inputs()
+
+    def test_times(self) -> None:
+        want = datetime(2026, 11, 23, 16, 0, 5, 123456, tzinfo=timezone.utc)
+        for text in ("2026-11-23T16:00:05.123456789Z", "2026-11-23T17:00:05.123456+01:00", "2026-11-23T12:30:05.123456-03:30"):
+            self.assertEqual(_time(text), want, text)
+        self.assertEqual(_time("2026-11-23T16:00:05.1Z"), want.replace(microsecond=100000))
+        self.assertIsNone(_time(None))
+
+
+class RowsTest(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory(prefix="rows 100% ")
+        self.addCleanup(directory.cleanup)
+        self.directory = directory.name
+
+    def object(self, data: bytes, name: str = "o.ndjson.gz") -> str:
+        path = os.path.join(self.directory, name)
+        with open(path, "wb") as file:
+            file.write(data)
+        return path
+
+    def test_path_and_uri(self) -> None:
+        path = self.object(gzip.compress(b'{"a":1}\n') + gzip.compress(b'{"a":2}\n'))
+        for uri in (path, "file://" + path.replace("%", "%25").replace(" ", "%20")):
+            self.assertEqual(list(millrace.rows(uri)), [{"a": 1}, {"a": 2}])
+
+    def test_an_opener_of_ones_own(self) -> None:
+        opened = []
+
+        def opener(uri: str) -> io.BytesIO:
+            opened.append(uri)
+            return io.BytesIO(gzip.compress(b'{"a":1}\n'))
+
+        self.assertEqual(list(millrace.rows("s3://bucket/o.ndjson.gz", open=opener)), [{"a": 1}])
+        self.assertEqual(opened, ["s3://bucket/o.ndjson.gz"])
+
+    def test_errors_say_what_to_do(self) -> None:
+        whole = gzip.compress(b'{"a":1}\n' * 1000)
+        for uri, text in {
+            "s3://bucket/o.ndjson.gz": "rows.open=",
+            "file://elsewhere/o.ndjson.gz": "another machine, elsewhere",
+            os.path.join(self.directory, "none.ndjson.gz"): "No such file.*directory there",
+            self.object(whole[:-9], "cut.ndjson.gz"): "millrace verify",
+            self.object(whole[:40] + b"\xff" * 20, "damaged.ndjson.gz"): "millrace verify",
+            self.object(gzip.compress(b'{"a":1}\nnot json\n'), "text.ndjson.gz"): "after 1 good rows",
+        }.items():
+            with self.subTest(uri), self.assertRaisesRegex(millrace.ObjectError, text):
+                list(millrace.rows(uri))
+
+    def test_zstd_is_read_or_refused_with_the_remedy(self) -> None:
+        uri = self.object(b"", "o.ndjson.zst")
+        with mock.patch.dict("sys.modules", {"compression": None, "compression.zstd": None, "zstandard": None}):
+            with self.assertRaisesRegex(millrace.ObjectError, "compression: gzip"):
+                list(millrace.rows(uri))
+
+    def test_the_object_has_the_rows_of_its_batch(self) -> None:
+        path = self.object(gzip.compress(b'{"a":1}\n'))
+        self.assertEqual(len(list(millrace.Batch(id="b", uri=path, events=1).rows())), 1)
+        with self.assertRaisesRegex(millrace.ObjectError, "1 rows, but batch b has 2"):
+            list(millrace.Batch(id="b", uri=path, events=2).rows())
+        self.assertEqual(list(millrace.Batch(id="b", uri="gone", raw={"void": "why"}).rows()), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
