@@ -15,6 +15,9 @@ var stages = []string{"ingest", "batcher", "trigger", "scheduler", "configs", "c
 // shared is the one sub-package of a stage that later stages may import.
 const shared = "ingest/vfs"
 
+// standalone imports the standard library only: people build it into programs of their own.
+const standalone = "scheduler/sdk"
+
 // confined names the folders (with what is below them) that may import a third-party client. Tests may, anywhere, start a server to talk to.
 var confined = map[string][]string{
 	"github.com/labstack/echo":      {"ingest/gateway", "scheduler/api"},
@@ -39,7 +42,9 @@ var forbidden = []struct {
 	{"time.Sleep", "wait for the thing itself: a channel, a condition, or testing/synctest", func(s *source) bool {
 		return !s.test || s.uses("testing/synctest") // in a bubble it costs nothing and waits for everybody
 	}},
-	{"os.Exit", "return an error; only main ends the process", func(s *source) bool { return s.dir == "cmd/millrace" || s.test }},
+	{"os.Exit", "return an error; only main ends the process", func(s *source) bool {
+		return s.dir == "cmd/millrace" || s.dir == standalone || s.test // its Main is the main of others
+	}},
 	{"log.Printf", "use the *slog.Logger from Options", nil},
 	{"log.Fatal", "return an error", nil},
 	{"fmt.Println", "print through the command's writer, log through slog", func(s *source) bool { return s.test }},
@@ -48,7 +53,8 @@ var forbidden = []struct {
 	{"context.TODO", "take ctx from the caller", nil},
 	{"rand.Seed", "take a *rand.Rand", nil},
 	{"os.Getenv", "configuration comes through configs", func(s *source) bool {
-		return s.test || strings.HasPrefix(s.dir, "configs") || strings.HasPrefix(s.dir, "cmd") || strings.HasSuffix(s.dir, "test")
+		return s.test || strings.HasPrefix(s.dir, "configs") || strings.HasPrefix(s.dir, "cmd") || strings.HasSuffix(s.dir, "test") ||
+			s.dir == standalone // the task contract is one of variables
 	}},
 }
 
@@ -98,6 +104,9 @@ func (s *source) checkImports(out *[]offence) {
 	}
 	for _, spec := range s.file.Imports {
 		path := strings.Trim(spec.Path.Value, `"`)
+		if s.dir == standalone && !s.test && !standard(path) {
+			s.check(out, spec.Pos(), "standalone", fmt.Sprintf("%s imports the standard library only, not %s", s.dir, path))
+		}
 		if rest, ok := strings.CutPrefix(path, module+"/"); ok {
 			s.checkOwnImport(out, own, spec, rest)
 			continue
@@ -112,6 +121,12 @@ func (s *source) checkImports(out *[]offence) {
 			s.check(out, spec.Pos(), "import", path+" is not used here: log/slog, math/rand/v2, io and os are")
 		}
 	}
+}
+
+// standard reports whether path is of the standard library: there is no dot in its first element, and it is none of ours.
+func standard(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return !strings.Contains(first, ".") && first != module
 }
 
 func (s *source) uses(path string) bool {
@@ -292,5 +307,10 @@ func TestRulesBite(t *testing.T) {
 	want := []string{"arrow", "call", "client", "doc", "import", "init", "nesting", "params"}
 	if !slices.Equal(slices.Compact(got), want) {
 		t.Errorf("rules that bit: got %v, want %v", got, want)
+	}
+	s.dir, out = standalone, nil
+	s.checkImports(&out)
+	if !slices.ContainsFunc(out, func(o offence) bool { return o.rule == "standalone" }) {
+		t.Errorf("%s may import anything: %v", standalone, out)
 	}
 }
