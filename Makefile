@@ -36,7 +36,7 @@ docs: ## write the reference of the command line, docs/cli
 	$(GO) run ./cmd/millrace docs docs/cli
 
 soak: ## the long tests: docs/testing.md says what each needs and when it last ran
-	MILLRACE_SOAK=1 $(GO) test -timeout 60m -run Soak -v ./cmd/...
+	MILLRACE_SOAK=1 $(GO) test -timeout 60m -run Soak -v ./cmd/... ./scheduler/sqlstore
 
 fuzz: ## each fuzz target for 20 seconds
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \

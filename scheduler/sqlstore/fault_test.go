@@ -7,11 +7,13 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -327,19 +329,29 @@ func TestNewerSchema(t *testing.T) {
 
 // nextMigrations are the real ones and one more, which between its statements calls the SQL function pause, if asked to.
 func nextMigrations(pause string) fstest.MapFS {
-	return fstest.MapFS{
-		"00001_init.sql": {Data: readMigration("00001_init.sql")},
-		"00002_next.sql": {Data: []byte("-- +goose Up\nCREATE TABLE later (id TEXT);\nALTER TABLE run ADD COLUMN later TEXT;\n" + pause +
-			"CREATE TABLE later_still (id TEXT);\n")},
-	}
+	files := firstMigrations(99)
+	files["00999_next.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nCREATE TABLE later (id TEXT);\nALTER TABLE run ADD COLUMN later TEXT;\n" + pause +
+		"CREATE TABLE later_still (id TEXT);\n")}
+	return files
 }
 
-func readMigration(name string) []byte {
-	b, err := migrations.ReadFile("migrations/sqlite/" + name)
+// firstMigrations are the first n real ones, or all if there are fewer.
+func firstMigrations(n int) fstest.MapFS {
+	files := fstest.MapFS{}
+	real := sqliteMigrations()
+	names, err := fs.Glob(real, "*.sql")
 	if err != nil {
 		panic(err)
 	}
-	return b
+	slices.Sort(names)
+	for _, name := range names[:min(n, len(names))] {
+		data, err := fs.ReadFile(real, name)
+		if err != nil {
+			panic(err)
+		}
+		files[name] = &fstest.MapFile{Data: data}
+	}
+	return files
 }
 
 // childMigrate says when it is in the middle of a migration, and stays there.

@@ -47,8 +47,8 @@ func cut[T any](rows []T, limit int) ([]T, *T) {
 	return rows[:limit], &rows[limit-1]
 }
 
-// Runs implements scheduler.Store. Pages are by time of creation, then id.
-func (s *Store) Runs(ctx context.Context, q scheduler.RunQuery) ([]scheduler.Run, string, error) {
+// runsSQL is the question for a page of runs, and for one run more than it has.
+func runsSQL(q scheduler.RunQuery) (string, []any, error) {
 	var f filter
 	if q.DAG != "" {
 		f.add("dag=?", q.DAG)
@@ -63,17 +63,26 @@ func (s *Store) Runs(ctx context.Context, q scheduler.RunQuery) ([]scheduler.Run
 		at, id, ok := strings.Cut(q.Before, ".")
 		us, err := strconv.ParseInt(at, 10, 64)
 		if !ok || err != nil {
-			return nil, "", fmt.Errorf("read runs before %q: %w: not a cursor", q.Before, scheduler.ErrInvalid)
+			return "", nil, fmt.Errorf("read runs before %q: %w: not a cursor", q.Before, scheduler.ErrInvalid)
 		}
 		f.add("(created_at, id) < (?, ?)", us, id)
 	}
+	order := " ORDER BY created_at DESC, id DESC LIMIT " + strconv.Itoa(limit(q.Limit)+1)
+	return "SELECT " + list("", runColumns) + " FROM run" + f.sql() + order, f.args, nil
+}
+
+// Runs implements scheduler.Store. Pages are by time of creation, then id.
+func (s *Store) Runs(ctx context.Context, q scheduler.RunQuery) ([]scheduler.Run, string, error) {
+	query, args, err := runsSQL(q)
+	if err != nil {
+		return nil, "", err
+	}
 	n := limit(q.Limit)
-	query := "SELECT " + list("", runColumns) + " FROM run" + f.sql() + " ORDER BY created_at DESC, id DESC LIMIT " + strconv.Itoa(n+1)
 	var runs []scheduler.Run
 	next := ""
-	err := s.read(ctx, "runs", func(v view) error {
+	err = s.read(ctx, "runs", func(v view) error {
 		var err error
-		if runs, err = all(v, scanRun, query, f.args...); err != nil {
+		if runs, err = all(v, scanRun, query, args...); err != nil {
 			return err
 		}
 		var last *scheduler.Run
@@ -112,8 +121,8 @@ func scanPair(row scanner) (p [2]string, err error) {
 	return p, err
 }
 
-// Batches implements scheduler.Store. Pages are by id, which sorts by the receipt of a batch's first record.
-func (s *Store) Batches(ctx context.Context, q scheduler.BatchQuery) ([]batcher.Batch, string, error) {
+// batchesSQL is runsSQL for batches.
+func batchesSQL(q scheduler.BatchQuery) (string, []any) {
 	var f filter
 	if q.Tenant != "" {
 		f.add("tenant=?", q.Tenant)
@@ -130,13 +139,18 @@ func (s *Store) Batches(ctx context.Context, q scheduler.BatchQuery) ([]batcher.
 	if q.Before != "" {
 		f.add("id < ?", q.Before)
 	}
+	return "SELECT doc FROM batch" + f.sql() + " ORDER BY id DESC LIMIT " + strconv.Itoa(limit(q.Limit)+1), f.args
+}
+
+// Batches implements scheduler.Store. Pages are by id, which sorts by the receipt of a batch's first record.
+func (s *Store) Batches(ctx context.Context, q scheduler.BatchQuery) ([]batcher.Batch, string, error) {
+	query, args := batchesSQL(q)
 	n := limit(q.Limit)
-	query := "SELECT doc FROM batch" + f.sql() + " ORDER BY id DESC LIMIT " + strconv.Itoa(n+1)
 	var batches []batcher.Batch
 	next := ""
 	err := s.read(ctx, "batches", func(v view) error {
 		var err error
-		if batches, err = all(v, scanBatch, query, f.args...); err != nil {
+		if batches, err = all(v, scanBatch, query, args...); err != nil {
 			return err
 		}
 		var last *batcher.Batch
@@ -162,7 +176,7 @@ func (s *Store) CountRuns(ctx context.Context) (map[scheduler.State]int64, error
 		groups, err := all(v, func(row scanner) (g group, err error) {
 			err = row.Scan(&g.state, &g.n)
 			return g, err
-		}, "SELECT state, COUNT(*) FROM run GROUP BY state")
+		}, "SELECT state, n FROM run_count WHERE n > 0")
 		for _, g := range groups {
 			out[g.state] = g.n
 		}
