@@ -105,7 +105,7 @@ func (a *auth) admit(how access, r *http.Request) error {
 	if err := a.origin.Check(r); err != nil {
 		return errOrigin
 	}
-	if how != asking && !a.bearer(r) && !a.session(r, time.Now()) {
+	if how != tokenless && !a.bearer(r) && !a.session(r, time.Now()) {
 		return errToken
 	}
 	return nil

@@ -23,7 +23,7 @@ const (
 	guarded access = iota // the token or a session, a known host, no other site
 	open                  // everybody: nothing in it is secret
 	login                 // as guarded, but a token in the query starts a session
-	asking                // a known host, no other site: the route itself asks for the token
+	tokenless             // a known host, no other site; no token, since who asks can not show one
 )
 
 // route is one line of the table that everything else is made from: the mux, the guard, the metrics, and the test of the document.

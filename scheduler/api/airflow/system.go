@@ -2,7 +2,7 @@ package airflow
 
 import "time"
 
-// VersionInfo is Airflow's VersionInfo: Version is that of the API, Git what answers.
+// VersionInfo is Airflow's VersionInfo: Version is that of the API, Git the name of what answers. Its version is not for everybody.
 type VersionInfo struct {
 	Version string `json:"version"`
 	Git     string `json:"git_version"`

@@ -2,6 +2,8 @@ package airflow
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"fmt"
 	"slices"
 	"time"
 
@@ -52,7 +54,7 @@ type Tries struct {
 // Task is Airflow's TaskInstanceResponse.
 type Task struct {
 	Try
-	// ID is "<run>/<task>", with "/<map index>" if the task is mapped.
+	// ID is a UUID, as clients require: a function of run, task and map index.
 	ID      string     `json:"id"`
 	Logical *time.Time `json:"logical_date"`
 	After   time.Time  `json:"run_after"`
@@ -87,6 +89,13 @@ func try(run *scheduler.Run, t *scheduler.TaskRun, spec *scheduler.Task) Try {
 	return out
 }
 
+// uuid returns a UUID for a name: version 8 of RFC 9562, of its SHA-256.
+func uuid(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+}
+
 // NewTasks returns what Airflow says of the tasks of a run, in the order of the DAG. spec is the compiled form that the run pins, or nil.
 func NewTasks(d *scheduler.RunDetail, spec *scheduler.DAG) []Task {
 	if spec == nil {
@@ -100,7 +109,7 @@ func NewTasks(d *scheduler.RunDetail, spec *scheduler.DAG) []Task {
 	for i := range d.Tasks {
 		t := &d.Tasks[i]
 		task := Task{
-			Try: try(&d.Run, t, spec.Task(t.Task)), ID: t.ID(), Logical: logical(d.Run), After: d.Run.CreatedAt, Note: orNil(t.Reason),
+			Try: try(&d.Run, t, spec.Task(t.Task)), ID: uuid(t.ID()), Logical: logical(d.Run), After: d.Run.CreatedAt, Note: orNil(t.Reason),
 			Fields: map[string]any{},
 		}
 		if a := present[t.AttemptID(t.Try)]; a != nil {

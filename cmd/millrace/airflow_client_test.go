@@ -1,0 +1,307 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"millrace/scheduler"
+)
+
+// airflowDAGs are DAGs whose runs end in every way, and one that ends when the file @END is there.
+var airflowDAGs = map[string]string{
+	"etl.yaml": `dag: etl
+description: loads what the web sends
+owner: data
+tags: [nightly, sales]
+params: {schema: raw}
+on:
+  - {id: night, cron: "15 2 29 2 *", timezone: Europe/Berlin}
+  - {id: web, batch: {source: web}}
+tasks:
+  extract: {run: "echo extract é; echo two; printf three"}
+  flaky: {needs: [extract], retry: {limit: 2, delay: 1ms}, run: 'echo "try $MILLRACE_TRY"; [ "$MILLRACE_TRY" = 2 ]'}
+  optional: {needs: [extract], run: exit 99}
+  after: {needs: [optional], run: "true"}
+`,
+	"bad.yaml": `dag: bad
+tasks:
+  fails: {run: exit 3}
+  load: {needs: [fails], run: "true"}
+`,
+	"long.yaml": `dag: long
+tasks:
+  wait: {run: 'echo begun; while [ ! -e "@END" ]; do sleep 0.05; done'}
+`,
+	"broken.yaml": "dag: broken\ntasks: {a: {rum: x}}\n",
+}
+
+// walked is what testdata/airflow/walk.py prints.
+type walked struct {
+	Version, Health map[string]any
+	Pools           struct{ Pools []any }
+	Variables       struct{ Variables []any }
+	ImportErrors    struct {
+		Errors []struct {
+			File string `json:"filename"`
+			Text string `json:"stack_trace"`
+		} `json:"import_errors"`
+	} `json:"import_errors"`
+	DAGs    []map[string]any            `json:"dags"`
+	Details map[string]map[string]any   `json:"details"`
+	Runs    map[string][]map[string]any `json:"runs"`
+	Cursor  map[string][]string         `json:"cursor"`
+	States  map[string][]string         `json:"states"`
+	Tasks   map[string][]struct {
+		Task  map[string]any   `json:"task"`
+		Tries []map[string]any `json:"tries"`
+		Logs  []struct {
+			Lines []string `json:"lines"`
+			Ended bool     `json:"ended"`
+		} `json:"logs"`
+		Mapped struct{ Status int } `json:"mapped"`
+	} `json:"tasks"`
+	Refused map[string]struct {
+		Status int               `json:"status"`
+		Kind   string            `json:"kind"`
+		Body   map[string]string `json:"body"`
+	} `json:"refused"`
+}
+
+// TestAirflowClient walks /api/v2 with Airflow's own client, and compares what it understood with what millrace says itself.
+func TestAirflowClient(t *testing.T) {
+	t.Parallel()
+	python := airflowClient(t)
+	end := filepath.Join(t.TempDir(), "end")
+	files := map[string]string{}
+	for name, text := range airflowDAGs {
+		files[name] = strings.ReplaceAll(text, "@END", end)
+	}
+	s := newServer(t, "dev", "--log-level", "error", "--dags", dagDir(t, files))
+	s.start()
+	for _, dag := range []string{"etl", "bad", "long"} {
+		s.head(dag, func(h scheduler.DAGHead) bool { return h.Version != "" })
+	}
+	s.head("broken", func(h scheduler.DAGHead) bool { return h.Error != "" })
+	s.airflowRuns()
+
+	script := filepath.Join(repoRoot(t), "cmd", "millrace", "testdata", "airflow", "walk.py")
+	token, err := os.ReadFile(filepath.Join(s.dir, "console.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(python, script, "http://"+s.console, strings.TrimSpace(string(token)))
+	cmd.Stderr = &lockedBuffer{}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("walk with Airflow's client: %v\n%s\nthe server said:\n%s", err, cmd.Stderr, s.stderr)
+	}
+	var w walked
+	if err := json.Unmarshal(out, &w); err != nil {
+		t.Fatalf("decode what the walk printed: %v in %s", err, out)
+	}
+	w.checkSystem(t)
+	w.checkDAGs(t)
+	w.checkRefused(t)
+	for dag, runs := range w.Runs {
+		w.checkRuns(s, dag, runs)
+	}
+	write(t, end, "") // ends the run that still waits
+	s.waitFor("rid of the last run", func() bool {
+		return !slices.ContainsFunc(s.runs("long"), func(r scheduler.Run) bool { return !r.State.Terminal() })
+	})
+}
+
+// airflowClient installs the client at the version of testdata/airflow, once for all tests on this machine, and returns its python.
+func airflowClient(t *testing.T) string {
+	t.Helper()
+	pins := filepath.Join(repoRoot(t), "cmd", "millrace", "testdata", "airflow", "requirements.txt")
+	python := findTool(t, "python3-venv", "python3")
+	venv := installed(t, "airflow", []string{pins}, func(dir string) [][]string {
+		return [][]string{
+			{python, "-m", "venv", dir},
+			{dir + "/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", pins},
+		}
+	}, func(dir string) []string { return []string{dir + "/bin/python", "-c", "import airflow_client.client"} })
+	return venv + "/bin/python"
+}
+
+// airflowRuns makes runs by hand and by a batch: ended well, failed, cancelled, and one that goes on.
+func (s *server) airflowRuns() {
+	s.t.Helper()
+	for i := range 3 {
+		s.cliJSON(&scheduler.Run{}, "dags", "trigger", "etl", "--param", fmt.Sprintf("schema=s%d", i))
+	}
+	s.cliJSON(&scheduler.Run{}, "dags", "trigger", "bad")
+	if status, _, err := s.track("airflow-1"); err != nil || status != 200 {
+		s.t.Fatalf("track: %d, %v", status, err)
+	}
+	var long [2]scheduler.Run
+	for i := range long {
+		s.cliJSON(&long[i], "dags", "trigger", "long")
+	}
+	s.waitFor("running both", func() bool {
+		return !slices.ContainsFunc(long[:], func(r scheduler.Run) bool {
+			out, _ := s.cli("runs", "logs", r.ID)
+			return !strings.Contains(out, "begun")
+		})
+	})
+	s.cliJSON(&scheduler.Run{}, "runs", "cancel", long[0].ID)
+	s.waitFor("all but one ended", func() bool {
+		runs := s.runs("")
+		live := slices.DeleteFunc(slices.Clone(runs), func(r scheduler.Run) bool { return r.State.Terminal() })
+		return len(s.runs("etl")) == 4 && len(live) == 1
+	})
+}
+
+func (w *walked) checkSystem(t *testing.T) {
+	if w.Version["version"] != "3.3.2" || w.Version["git_version"] != "millrace" {
+		t.Errorf("version: got %v, want that of the client, and millrace's", w.Version)
+	}
+	store, scheduler := w.Health["metadatabase"].(map[string]any), w.Health["scheduler"].(map[string]any)
+	if store["status"] != "healthy" || scheduler["status"] != "healthy" || scheduler["latest_scheduler_heartbeat"] == nil {
+		t.Errorf("health: got %v", w.Health)
+	}
+	if e := w.ImportErrors.Errors; len(e) != 1 || e[0].File != "broken.yaml" || !strings.Contains(e[0].Text, `"rum"`) {
+		t.Errorf("import errors: got %+v, want that of broken.yaml", e)
+	}
+	if len(w.Variables.Variables) != 0 {
+		t.Errorf("variables: got %v, want none", w.Variables)
+	}
+}
+
+func (w *walked) checkDAGs(t *testing.T) {
+	var ids []string
+	for _, d := range w.DAGs {
+		ids = append(ids, fmt.Sprint(d["dag_id"]))
+		if d["dag_id"] != "etl" {
+			continue
+		}
+		var tags []string
+		for _, tag := range d["tags"].([]any) {
+			tags = append(tags, fmt.Sprint(tag.(map[string]any)["name"]))
+		}
+		got := []any{d["description"], fmt.Sprint(d["owners"]), tags, d["fileloc"], d["timetable_summary"], d["is_paused"]}
+		want := []any{"loads what the web sends", "[data]", []string{"nightly", "sales"}, "etl.yaml", "15 2 29 2 *, batch", false}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("DAG etl (-want +got):\n%s", diff)
+		}
+	}
+	for _, id := range []string{"bad", "etl", "long"} {
+		if !slices.Contains(ids, id) {
+			t.Errorf("DAGs are %v, want %s among them", ids, id)
+		}
+	}
+	if slices.Contains(ids, "broken") || slices.Contains(ids, "broken.yaml") {
+		t.Errorf("DAGs are %v, want none of the broken file", ids)
+	}
+	if d := w.Details["etl"]; fmt.Sprint(d["params"]) != "map[schema:raw]" || d["timezone"] != "Europe/Berlin" {
+		t.Errorf("details of etl: got %v %v, want its parameter and its zone", d["params"], d["timezone"])
+	}
+}
+
+func (w *walked) checkRefused(t *testing.T) {
+	for what, want := range map[string][2]string{
+		"dag": {"404 NotFoundException", "none"}, "run": {"404 NotFoundException", "none"}, "write": {"404 NotFoundException", "for reading"},
+		"filter": {"422 UnprocessableEntityException", "run_id_pattern is not supported"}, "token": {"401 UnauthorizedException", "token"},
+	} {
+		got := w.Refused[what]
+		if fmt.Sprint(got.Status, " ", got.Kind) != want[0] || !strings.Contains(got.Body["detail"], want[1]) {
+			t.Errorf("refused %s: got %+v, want %v", what, got, want)
+		}
+	}
+}
+
+// checkRuns compares the runs of a DAG, with all that is in them.
+func (w *walked) checkRuns(s *server, dag string, got []map[string]any) {
+	t := s.t
+	want := s.runs(dag)
+	if len(got) != len(want) || len(w.Cursor[dag]) != len(want) {
+		t.Errorf("runs of %s: got %d, and %d by cursor, want %d", dag, len(got), len(w.Cursor[dag]), len(want))
+		return
+	}
+	for i, r := range want {
+		a := got[i]
+		state := map[scheduler.State]string{scheduler.StateCancelled: "failed"}[r.State]
+		if state == "" {
+			state = string(r.State)
+		}
+		kind := map[string]string{"manual": "manual", "batch": "asset_triggered"}[string(r.Trigger.Kind)]
+		var conf any
+		_ = json.Unmarshal(r.Params, &conf)
+		if diff := cmp.Diff([]any{r.ID, dag, state, kind, conf}, []any{a["dag_run_id"], a["dag_id"], a["state"], a["run_type"], a["conf"]}); diff != "" {
+			t.Errorf("run %s of %s (-want +got):\n%s", r.ID, dag, diff)
+		}
+		if w.Cursor[dag][i] != r.ID || !slices.Contains(w.States[state], r.ID) {
+			t.Errorf("run %s of %s: by cursor %s, listed as %s: %v", r.ID, dag, w.Cursor[dag][i], state, w.States[state])
+		}
+		sameTime(t, r.ID+" run_after", a["run_after"], r.CreatedAt)
+		sameTime(t, r.ID+" start", a["start_date"], r.StartedAt)
+		sameTime(t, r.ID+" end", a["end_date"], r.EndedAt)
+		w.checkTasks(s, r.ID)
+	}
+}
+
+func (w *walked) checkTasks(s *server, run string) {
+	t := s.t
+	var d scheduler.RunDetail
+	s.cliJSON(&d, "runs", "show", run)
+	if len(w.Tasks[run]) != len(d.Tasks) {
+		t.Errorf("run %s: got %d tasks, want %d", run, len(w.Tasks[run]), len(d.Tasks))
+		return
+	}
+	tries := 0
+	for i, task := range d.Tasks {
+		got := w.Tasks[run][i]
+		state := map[scheduler.State]string{scheduler.StateCancelled: "failed", scheduler.StateLaunching: "queued"}[task.State]
+		if state == "" {
+			state = string(task.State)
+		}
+		most := map[bool]float64{true: 2}[task.Task == "flaky"]
+		a := got.Task
+		if diff := cmp.Diff([]any{task.Task, state, float64(task.Try), most, -1.0},
+			[]any{a["task_id"], a["state"], a["try_number"], a["max_tries"], a["map_index"]}); diff != "" {
+			t.Errorf("task %s (-want +got):\n%s", task.ID(), diff)
+		}
+		sameTime(t, task.ID()+" start", a["start_date"], task.StartedAt)
+		sameTime(t, task.ID()+" end", a["end_date"], task.EndedAt)
+		if got.Mapped.Status != 404 {
+			t.Errorf("task %s is listed as mapped: %d", task.ID(), got.Mapped.Status)
+		}
+		tries += len(got.Tries)
+		for n, try := range got.Tries {
+			if try["try_number"] != float64(n+1) {
+				t.Errorf("task %s: try %d is %v", task.ID(), n+1, try)
+			}
+			text, code := s.cli("runs", "logs", run, "--task", task.Task, "--try", strconv.Itoa(n+1))
+			log := got.Logs[n]
+			if want := strings.TrimSuffix(text, "\n"); code != exitOK || strings.Join(log.Lines, "\n") != want || log.Ended != task.State.Terminal() {
+				t.Errorf("log of %s, try %d: got %q, ended %v, want %q", task.ID(), n+1, log.Lines, log.Ended, want)
+			}
+		}
+	}
+	if tries != len(d.Attempts) {
+		t.Errorf("run %s: got %d tries, want %d", run, tries, len(d.Attempts))
+	}
+}
+
+// sameTime compares a date of the client's, which may be missing, with a time, which may be zero.
+func sameTime(t *testing.T, what string, got any, want time.Time) {
+	t.Helper()
+	if got == nil && want.IsZero() {
+		return
+	}
+	at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(got))
+	if err != nil || !at.Equal(want.Truncate(time.Microsecond)) {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
