@@ -44,7 +44,7 @@ The exit code is 0 if nothing would change, 1 if something would, 3 if a file ha
 		Example: `  millrace dags diff dags
   millrace dags diff dags/load.yaml -o json`,
 		RunE: func(c *cobra.Command, args []string) error {
-			files, err := dagFiles(args)
+			files, err := dagFiles(args, spec.ReadFile)
 			if err != nil {
 				return err
 			}
@@ -75,7 +75,7 @@ The exit code is 0 if nothing would change, 1 if something would, 3 if a file ha
 }
 
 // dagFiles reads DAG files, and all that are in directories, as a server does.
-func dagFiles(paths []string) ([]spec.File, error) {
+func dagFiles(paths []string, compile func(name string, src []byte) spec.File) ([]spec.File, error) {
 	var out []spec.File
 	for _, path := range paths {
 		info, err := os.Stat(path)
@@ -87,7 +87,7 @@ func dagFiles(paths []string) ([]spec.File, error) {
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, spec.ReadFile(path, src))
+			out = append(out, compile(path, src))
 			continue
 		}
 		set := spec.NewDir(path, spec.DirOptions{}).Read()
@@ -99,7 +99,7 @@ func dagFiles(paths []string) ([]spec.File, error) {
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, spec.ReadFile(filepath.Join(path, f.Name), src)) // again, so that faults have a path that can be opened
+			out = append(out, compile(filepath.Join(path, f.Name), src)) // again, so that faults have a path that can be opened
 		}
 	}
 	return out, nil

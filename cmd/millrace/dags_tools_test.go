@@ -158,3 +158,59 @@ func readText(t *testing.T, path string) string {
 	}
 	return string(b)
 }
+
+// TestDAGsLint: faults and warnings of files and directories, and what they do to the exit code.
+func TestDAGsLint(t *testing.T) {
+	t.Parallel()
+	dir := dagDir(t, map[string]string{
+		"load.yaml": authored, "good.yaml": "dag: good\ntasks: {a: {run: x}}\n", "sub.yml": "dag: by_hand\ntasks: {a: {run: x}}\n",
+	})
+	lint := func(args ...string) (string, int) {
+		out, errs, code := millrace(t, dir, nil, append([]string{"dags", "lint"}, args...)...)
+		if errs != "" {
+			t.Errorf("%v: got %q beside the findings", args, errs)
+		}
+		return out, code
+	}
+	out, code := lint(".")
+	want := `load.yaml:5:3: warning: one failed attempt fails the run: tasks check, report are not tried again [no-retry]
+    5 |   check: {run: [check]}
+      |   ^
+set retry, here or in defaults: {limit: 3, delay: 10s}; retry: 0 says that this is meant
+
+load.yaml:5:3: warning: an attempt that hangs holds its slot for ever: tasks check, load, report have no timeout [no-timeout]
+    5 |   check: {run: [check]}
+      |   ^
+set timeout, here or in defaults: 1h; timeout: 0 says that this is meant
+
+no errors, 2 warnings in 3 files
+`
+	if code != exitOK || out != want {
+		t.Errorf("exit %d, got\n%swant\n%s", code, out, want)
+	}
+	if _, code := lint("--strict", "."); code != exitFailed {
+		t.Errorf("strict: exit %d, want %d", code, exitFailed)
+	}
+	if out, code := lint("--strict", "--ignore", "no-retry,no-timeout", "."); code != exitOK || out != "ok: no errors, no warnings in 3 files\n" {
+		t.Errorf("all ignored: exit %d, got %s", code, out)
+	}
+	write(t, filepath.Join(dir, "bad.yaml"), "dag: bad\ntasks: {a: {rum: x}}\n---\ndag: good\ntasks: {a: {run: x}}\n")
+	var found []finding
+	out, code = lint("bad.yaml", "good.yaml", "-o", "json")
+	if decode(t, out, &found); code != exitFailed || len(found) != 2 {
+		t.Fatalf("exit %d, got %s", code, out)
+	}
+	if f := found[0]; f.Severity != "error" || f.File != "bad.yaml" || f.Line != 2 || f.Col != 13 || f.Hint != `did you mean "run"?` {
+		t.Errorf("got %+v", f)
+	}
+	if f := found[1]; f.Severity != "error" || f.File != "good.yaml" || f.Msg != `dag "good" stands in bad.yaml as well` {
+		t.Errorf("got %+v", f)
+	}
+	if out, code := lint("bad.yaml"); code != exitFailed || !strings.Contains(out, "bad.yaml:2:13: unknown key") || !strings.HasSuffix(out, "\n1 error, no warnings in 1 file\n") {
+		t.Errorf("exit %d, got\n%s", code, out)
+	}
+	// Validate is for what is wrong, and does not speak of what is only forgotten.
+	if _, errs, code := millrace(t, dir, nil, "dags", "validate", "load.yaml"); code != exitOK || errs != "" {
+		t.Errorf("validate: exit %d, got %s", code, errs)
+	}
+}

@@ -39,9 +39,11 @@ func Compile(file string, src []byte) ([]scheduler.DAG, error) {
 }
 
 // ReadFile is [Compile], with all that there is to say of the file.
-func ReadFile(name string, src []byte) File {
+func ReadFile(name string, src []byte) File { return read(name, src, false) }
+
+func read(name string, src []byte, lint bool) File {
 	f := File{Name: name}
-	s := &source{file: name, lines: strings.Split(strings.ReplaceAll(string(src), "\r\n", "\n"), "\n")}
+	s := &source{file: name, lints: lint, lines: strings.Split(strings.ReplaceAll(string(src), "\r\n", "\n"), "\n")}
 	seen := map[string]bool{}
 	roots := s.documents(src)
 	for _, root := range roots {
@@ -90,6 +92,9 @@ func (d *decoder) document(root ast.Node) (scheduler.DAG, ast.Node) {
 	b.finish(root)
 	if len(d.errs) == before {
 		b.checkJoins()
+		if d.lints {
+			b.lint(root)
+		}
 	}
 	return dag, at
 }

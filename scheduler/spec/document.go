@@ -24,6 +24,7 @@ const (
 // source is a file as the decoders see it.
 type source struct {
 	file  string
+	lints bool // warn of more
 	lines []string
 	errs  Errors
 	// warnings are those of documents without a fault.
