@@ -50,7 +50,7 @@ type Task struct {
 	Env   map[string]string `json:"env,omitempty"`
 	// When is a CEL expression over batch, batches, params, trigger and tasks; false skips the task. "" is true.
 	When string `json:"when,omitempty"`
-	// Rule is the join rule over the parents; this version knows all_success only.
+	// Rule is the join rule over the parents, one of [Joins]; "" is JoinAllSuccess, which has no other spelling here.
 	Rule     string  `json:"rule,omitempty"`
 	Executor string  `json:"executor,omitempty"`
 	Retry    Retry   `json:"retry,omitzero"`
@@ -79,6 +79,9 @@ type Retry struct {
 
 // Timeout bounds a task. Zero is no bound.
 type Timeout struct {
+	// Queue is from the time at which the task may run until it has its slot; Start from then until the executor says that it runs.
+	Queue time.Duration `json:"queue,omitempty"`
+	Start time.Duration `json:"start,omitempty"`
 	// Run is from exec to exit. Grace is from SIGTERM to SIGKILL; default 10 s.
 	Run   time.Duration `json:"run,omitempty"`
 	Grace time.Duration `json:"grace,omitempty"`

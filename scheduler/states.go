@@ -39,7 +39,7 @@ func (s State) Active() bool {
 // taskMoves is the only place that says how a task's state may change; STATES.md draws it.
 var taskMoves = map[State][]State{
 	StateNone:        {StateScheduled, StateSkipped, StateUpstreamFailed, StateCancelled},
-	StateScheduled:   {StateLaunching, StateFailed, StateCancelled},
+	StateScheduled:   {StateLaunching, StateFailed, StateUpForRetry, StateCancelled},
 	StateLaunching:   {StateRunning, StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateUnreachable, StateCancelled},
 	StateRunning:     {StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateUnreachable, StateCancelled},
 	StateUnreachable: {StateRunning, StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateCancelled},

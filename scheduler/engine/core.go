@@ -109,9 +109,10 @@ func (c *core) decide(ctx context.Context, inputs []input, now time.Time) *txn {
 	for _, in := range inputs {
 		in.decide(ctx, c)
 	}
-	c.fire(now)
-	for _, p := range c.pools {
-		c.fill(p)
+	late := c.fire(now)
+	c.fillAll()
+	if c.expire(late) {
+		c.fillAll()
 	}
 	c.collect()
 	return c.tx
@@ -179,17 +180,40 @@ func (c *core) index(l *live, i int) {
 	case scheduler.StateUnreachable:
 		heap.Push(&c.timers, timer{at: c.tx.now.Add(c.grace), ref: ref{l, i}, fence: attempt})
 	}
+	if wait := l.Wait(i); wait > 0 {
+		heap.Push(&c.timers, timer{at: c.tx.now.Add(wait), ref: ref{task: i}, late: l.Row.ID})
+	}
 }
 
-// fire takes the events of all timers that are due. A timer that does not fit any more does nothing.
-func (c *core) fire(now time.Time) {
+// fire takes the events of all timers that are due. A timer that does not fit any more does nothing. It returns those of waits, which come
+// after all slots are given out: a machine that stood still must not be what a task fails of that could start now.
+func (c *core) fire(now time.Time) (late []timer) {
 	for len(c.timers) > 0 && !c.timers[0].at.After(now) {
-		t := heap.Pop(&c.timers).(timer)
-		if t.fence != "" {
+		switch t := heap.Pop(&c.timers).(timer); {
+		case t.late != "":
+			late = append(late, t)
+		case t.fence != "":
 			c.step(t.ref.run, plan.Fence{Task: t.ref.task, Attempt: t.fence})
-		} else {
+		default:
 			c.step(t.ref.run, plan.Due{Task: t.ref.task})
 		}
+	}
+	return late
+}
+
+// expire ends the waits that are over, and reports whether there was one.
+func (c *core) expire(late []timer) bool {
+	for _, t := range late {
+		if l := c.runs[t.late]; l != nil {
+			c.step(l, plan.Late{Task: t.ref.task})
+		}
+	}
+	return len(late) > 0
+}
+
+func (c *core) fillAll() {
+	for _, p := range c.pools {
+		c.fill(p)
 	}
 }
 

@@ -52,11 +52,13 @@ func (p *pool) pop() (ref, bool) {
 	return r, true
 }
 
-// timer is a time at which a task may have to move: a retry, or, with the attempt, the fence of an unreachable one.
+// timer is a time at which a task may have to move: a retry; with the attempt, the fence of an unreachable one; or, with the run's id, the end
+// of a wait. Most waits end long before, so their timers must not keep the run in memory.
 type timer struct {
 	at    time.Time
 	ref   ref
 	fence string
+	late  string
 }
 
 // timers is a heap by time.

@@ -27,7 +27,7 @@ const simSchedules = 3200
 var simDAGs = func() []spec.File {
 	var files []spec.File
 	for i, tasks := range []string{
-		"{a: {run: x, retry: {limit: 1, delay: 5s}}}",
+		"{a: {run: x, retry: {limit: 1, delay: 5s}, timeout: {queue: 20s, start: 10s}}}",
 		"{a: {run: x}, b: {run: x, needs: a, retry: 1}, c: {run: x, needs: a}, d: {run: x, needs: [b, c]}}",
 		"{c: {run: x, needs: [b]}, b: {run: x, needs: [a], when: 'tasks.a.exit == 0'}, a: {run: x, retry: {limit: 2, delay: 1s, jitter: full}}}",
 		"{a: {run: x}, b: {run: x}, c: {run: x}, no: {run: x, when: 'false'}, after: {run: x, needs: [a, b, c]}}",

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +24,8 @@ func drawDAG(t *rapid.T) *DAG {
 			InfraRetry: rapid.IntRange(0, 2).Draw(t, "infra"),
 		}
 		task.Retry.Delay = time.Duration(rapid.IntRange(0, 2).Draw(t, "delay")) * time.Second
+		task.Timeout.Queue = time.Duration(rapid.IntRange(0, 2).Draw(t, "queue")) * time.Second
+		task.Timeout.Start = time.Duration(rapid.IntRange(0, 2).Draw(t, "start")) * time.Second
 		for p := range i {
 			if rapid.IntRange(0, 2).Draw(t, "edge") == 0 {
 				task.Needs = append(task.Needs, fmt.Sprint("t", p))
@@ -56,7 +59,9 @@ var outcomes = []scheduler.Outcome{
 // drawEvent draws something that may happen, sensible or not.
 func drawEvent(t *rapid.T, r *Run) Event {
 	i := rapid.IntRange(0, len(r.Tasks)-1).Draw(t, "task")
-	switch rapid.IntRange(0, 11).Draw(t, "event") {
+	switch rapid.IntRange(0, 13).Draw(t, "event") {
+	case 12, 13:
+		return Late{Task: i}
 	case 0, 1, 2, 3:
 		return Launch{Task: i}
 	case 4:
@@ -114,9 +119,11 @@ func (o *observer) check(d Delta) {
 			o.seen[a.ID], o.live[a.ID] = true, true
 			continue
 		}
-		if !o.live[a.ID] || !a.State.Terminal() || a.EndedAt.IsZero() {
+		unlaunched := !o.seen[a.ID] && strings.Contains(a.Reason, "timeout.queue")
+		if !o.live[a.ID] && !unlaunched || !a.State.Terminal() || a.EndedAt.IsZero() {
 			o.t.Fatalf("attempt %+v ended without being live", a)
 		}
+		o.seen[a.ID] = true
 		delete(o.live, a.ID)
 	}
 	o.rows(d)

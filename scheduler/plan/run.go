@@ -25,6 +25,7 @@ type Run struct {
 	Batches []batcher.Batch
 
 	begun []time.Time // when the present attempts were decided on; zero after a restart
+	since []time.Time // since when the tasks are in their states; zero after a restart
 	open  int         // tasks that are not terminal
 }
 
@@ -44,6 +45,7 @@ func NewRun(dag *DAG, f *trigger.Firing, params json.RawMessage, now time.Time) 
 		},
 		Tasks: make([]scheduler.TaskRun, len(dag.Tasks)),
 		begun: make([]time.Time, len(dag.Tasks)),
+		since: make([]time.Time, len(dag.Tasks)),
 		open:  len(dag.Tasks),
 	}
 	if f.Replay > 0 {
@@ -77,7 +79,7 @@ func NewRun(dag *DAG, f *trigger.Firing, params json.RawMessage, now time.Time) 
 func Restore(dag *DAG, live *scheduler.LiveRun) (*Run, error) {
 	r := &Run{
 		DAG: dag, Row: live.Run, Batches: live.Batches,
-		Tasks: make([]scheduler.TaskRun, len(dag.Tasks)), begun: make([]time.Time, len(dag.Tasks)),
+		Tasks: make([]scheduler.TaskRun, len(dag.Tasks)), begun: make([]time.Time, len(dag.Tasks)), since: make([]time.Time, len(dag.Tasks)),
 	}
 	rows := make(map[string]*scheduler.TaskRun, len(live.Tasks))
 	for i := range live.Tasks {

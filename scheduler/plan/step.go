@@ -17,10 +17,13 @@ const noExit = -1
 // MaxOutput bounds a task's output, in bytes.
 const MaxOutput = 64 << 10
 
-// KillCancelled is why an attempt was asked to end: its run was cancelled.
-const KillCancelled = "cancelled"
+// Why an attempt was asked to end.
+const (
+	KillCancelled = "cancelled" // its run was cancelled
+	KillTimeout   = "timeout"   // it did not start in time
+)
 
-// Event is something that happened to a run: [Launch], [Refuse], [Report], [Due], [Fence] or [Cancel].
+// Event is something that happened to a run: [Launch], [Refuse], [Report], [Due], [Late], [Fence] or [Cancel].
 type Event interface{ apply(s *step) }
 
 // Launch gives a ready task a slot, and an attempt.
@@ -104,6 +107,7 @@ func (s *step) move(i int, to scheduler.State, reason string) {
 		Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: t.Try, From: t.State, To: to, Reason: reason, At: s.now,
 	})
 	t.State, t.Reason = to, reason
+	s.since[i] = s.now
 	s.touch(i)
 	switch {
 	case to == scheduler.StateScheduled:
@@ -225,19 +229,24 @@ func (s *step) begin() {
 }
 
 func (e Launch) apply(s *step) {
-	t := &s.Tasks[e.Task]
-	if t.State != scheduler.StateScheduled {
+	if s.Tasks[e.Task].State != scheduler.StateScheduled {
 		return
 	}
 	if s.Row.State == scheduler.StateQueued {
 		s.begin()
 	}
+	s.next(e.Task)
+	s.move(e.Task, scheduler.StateLaunching, "")
+	s.d.Attempts = append(s.d.Attempts, s.attempt(e.Task, scheduler.StateLaunching, nil))
+}
+
+// next makes the next attempt of task i its present one.
+func (s *step) next(i int) {
+	t := &s.Tasks[i]
 	t.Try++
 	t.External, t.Kill, t.Exit, t.Output = "", "", noExit, nil
 	t.RetryAt, t.StartedAt, t.EndedAt = time.Time{}, time.Time{}, time.Time{}
-	s.begun[e.Task] = s.now
-	s.move(e.Task, scheduler.StateLaunching, "")
-	s.d.Attempts = append(s.d.Attempts, s.attempt(e.Task, scheduler.StateLaunching, nil))
+	s.begun[i] = s.now
 }
 
 func (e Refuse) apply(s *step) {
@@ -263,7 +272,7 @@ func (e Cancel) apply(s *step) {
 		t := &s.Tasks[i]
 		switch {
 		case t.State.Active():
-			if t.Kill == "" {
+			if t.Kill != KillCancelled { // it may be KillTimeout, after which it would be tried again
 				t.Kill = KillCancelled
 				s.touch(i)
 			}
@@ -322,6 +331,9 @@ func (s *step) ended(i int, rep *scheduler.Report) {
 	t := &s.Tasks[i]
 	if t.EndedAt = rep.EndedAt; t.EndedAt.IsZero() {
 		t.EndedAt = s.now
+	}
+	if t.Kill == KillTimeout {
+		rep = s.notStarted(i, rep)
 	}
 	t.Exit = exitOf(rep)
 	v := s.verdict(i, rep)

@@ -23,7 +23,7 @@ type verdict struct {
 
 // verdict decides by outcome:
 //
-//	asked to end          cancelled, whatever it says
+//	asked to end          cancelled, whatever it says; or a timeout, if it was because it did not start in time
 //	exited 0              success, unless its output is bad
 //	exited 99             skipped
 //	exited 64             failed, never again
@@ -33,7 +33,7 @@ type verdict struct {
 //	lost                  tried again, InfraRetry times; this does not count as a try
 func (s *step) verdict(i int, rep *scheduler.Report) verdict {
 	t, task := &s.Tasks[i], &s.DAG.Tasks[i]
-	if t.Kill != "" {
+	if t.Kill == KillCancelled {
 		return verdict{state: scheduler.StateCancelled, attempt: scheduler.StateCancelled, reason: sentence(t.Kill, describe(rep))}
 	}
 	switch rep.Outcome {

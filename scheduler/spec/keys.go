@@ -129,6 +129,8 @@ var sharedKeys = []Key{
 	is("retry.never_on", exitCodes, "Not after these exit codes."),
 	is("infra_retry", count(1000), "Attempts that infrastructure may lose. Default: 3."),
 	is("timeout", duration.or("mapping"), "How long an attempt may run, or a mapping. Default: no bound."),
+	is("timeout.queue", duration, "From when it may run until it has a slot. Then this try has failed. Default: no bound."),
+	is("timeout.start", duration, "From then until it runs. Then it is ended, and this try has failed. Default: no bound."),
 	is("timeout.run", duration, "From the start of the program to SIGTERM."),
 	is("timeout.grace", duration, "From SIGTERM to SIGKILL. Default: 10s."),
 }

@@ -37,7 +37,7 @@ var (
 		"image", "args", "resources", "constraints", "pool", "pool_slots", "foreach", "output", "cache", "priority", "http", "sql", "wait",
 		"dag", "approval", "concurrency", "deadline", "heartbeat", "setup", "teardown", "group", "secrets", "at_least_once_fast",
 	}
-	laterTimeout = []string{"queue", "start", "heartbeat"}
+	laterTimeout = []string{"heartbeat"}
 )
 
 func (b *builder) readDefaults(n ast.Node) {
@@ -252,7 +252,7 @@ func (b *builder) exits(n ast.Node, what string) []int {
 	return slices.Compact(out)
 }
 
-// timeout reads the bound of a run, or {run, grace}.
+// timeout reads the bound of a run, or {queue, start, run, grace}.
 func (b *builder) timeout(n ast.Node, t *scheduler.Timeout) {
 	switch b.resolve(n).(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:
@@ -261,6 +261,8 @@ func (b *builder) timeout(n ast.Node, t *scheduler.Timeout) {
 		return
 	}
 	b.mapping(n, "timeout", fields{
+		"queue": func(v ast.Node) { t.Queue = b.duration(v, "queue") },
+		"start": func(v ast.Node) { t.Start = b.duration(v, "start") },
 		"run":   func(v ast.Node) { t.Run = b.duration(v, "run") },
 		"grace": func(v ast.Node) { t.Grace = b.duration(v, "grace") },
 	}, laterTimeout...)
