@@ -150,6 +150,10 @@ type Executors struct {
 type LocalExecutor struct {
 	Slots  int  `yaml:"slots" min:"1" max:"100000"`
 	MaxLog Size `yaml:"max_log"`
+	// AllowPrivate lets http tasks reach addresses that are not public.
+	AllowPrivate bool `yaml:"allow_private"`
+	// Env names variables of the server's environment that tasks get.
+	Env []string `yaml:"env"`
 }
 
 // Batch says when a lane is cut. In a source, a zero value takes that of the top level.

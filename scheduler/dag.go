@@ -48,6 +48,10 @@ type Task struct {
 	Run   []string          `json:"run,omitempty"`
 	Shell string            `json:"shell,omitempty"`
 	Env   map[string]string `json:"env,omitempty"`
+	// HTTP, Wait and SQL are the settings of the kinds with these names.
+	HTTP *HTTP `json:"http,omitempty"`
+	Wait *Wait `json:"wait,omitempty"`
+	SQL  *SQL  `json:"sql,omitempty"`
 	// When is a CEL expression over batch, batches, params, trigger and tasks; false skips the task. "" is true.
 	When string `json:"when,omitempty"`
 	// Rule is the join rule over the parents, one of [Joins]; "" is JoinAllSuccess, which has no other spelling here.
@@ -91,6 +95,7 @@ type Timeout struct {
 const (
 	ExitSkip     = 99 // the task decided that there is nothing to do: skipped
 	ExitNoRetry  = 64 // never try again (EX_USAGE)
+	ExitAgain    = 75 // what operators exit with if another try may succeed (EX_TEMPFAIL)
 	ExitTimeout  = 124
 	ExitNotFound = 127
 )

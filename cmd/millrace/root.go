@@ -116,7 +116,7 @@ DAGs that subscribed to it.
 	f.StringVar(&g.dataDir, "data-dir", "", "directory for everything that is kept (default ./.millrace)")
 	for _, add := range []func(*global) *cobra.Command{
 		newDev, newServe, newSend, newEvents, newBatches, newWhere, newLog, newDAGs, newRuns, newVerify, newDoctor, newBench, newConfig, newAdmin,
-		newVersion, newRunner, newDocs,
+		newVersion, newRunner, newOp, newDocs,
 	} {
 		root.AddCommand(add(g))
 	}

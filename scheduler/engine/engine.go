@@ -29,6 +29,9 @@ var (
 // inherited are the variables of the server that tasks get; nothing else of its environment reaches them.
 var inherited = []string{"PATH", "HOME", "LANG", "TZ", "TMPDIR"}
 
+// Inherited returns the names of the variables that tasks get of the server's environment if [Options.Env] is nil.
+func Inherited() []string { return slices.Clone(inherited) }
+
 // Options are the engine's tunables; zero values are filled in.
 type Options struct {
 	// Operators by kind. nil: those of package operator.
@@ -47,7 +50,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	if o.Operators == nil {
-		o.Operators = operator.All()
+		o.Operators = operator.All(operator.Options{})
 	}
 	if o.Env == nil {
 		for _, name := range inherited {

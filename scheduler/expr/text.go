@@ -84,7 +84,11 @@ func (t *Text) Refs() []Ref {
 }
 
 // Eval returns the string. It has no NUL, and at most [MaxValue] bytes.
-func (t *Text) Eval(vars *Vars) (string, error) {
+func (t *Text) Eval(vars *Vars) (string, error) { return t.EvalInto(vars, nil) }
+
+// EvalInto is Eval for a place with a syntax of its own: each value stands in it as escape returns it, what is around the expressions as it is
+// written. An error of escape is about the value.
+func (t *Text) EvalInto(vars *Vars, escape func(string) (string, error)) (string, error) {
 	var b strings.Builder
 	for _, p := range t.parts {
 		if p.prg == nil {
@@ -98,6 +102,11 @@ func (t *Text) Eval(vars *Vars) (string, error) {
 		s, err := stringify(val)
 		if err != nil {
 			return "", fmt.Errorf("evaluate %q: %w", p.prg.src, err)
+		}
+		if escape != nil {
+			if s, err = escape(s); err != nil {
+				return "", fmt.Errorf("evaluate %q: %w", p.prg.src, err)
+			}
 		}
 		b.WriteString(s)
 	}

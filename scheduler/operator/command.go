@@ -1,6 +1,3 @@
-// Package operator turns tasks into commands. There is one kind so far, "command": what stands under `run` in a DAG file.
-//
-// Operators are pure: equal tasks give equal commands, and nothing is looked up, so a compiled task can be shown before it runs.
 package operator
 
 import (
@@ -15,7 +12,7 @@ var _ scheduler.Operator = Command{}
 type Command struct{}
 
 // Kind returns "command".
-func (Command) Kind() string { return "command" }
+func (Command) Kind() string { return scheduler.KindCommand }
 
 // Validate implements scheduler.Operator.
 func (Command) Validate(t *scheduler.Task) error {
@@ -37,9 +34,4 @@ func (c Command) Compile(t *scheduler.Task) ([]string, error) {
 		return []string{"sh", "-c", t.Shell}, nil
 	}
 	return t.Run, nil
-}
-
-// All returns the operators that are built in, by kind.
-func All() map[string]scheduler.Operator {
-	return map[string]scheduler.Operator{Command{}.Kind(): Command{}}
 }

@@ -25,7 +25,7 @@ func TestCommand(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := All()["command"].Compile(&tt.task)
+			got, err := All(Options{})["command"].Compile(&tt.task)
 			if (err != nil) != tt.bad || !cmp.Equal(got, tt.want) {
 				t.Errorf("got %q, %v, want %q", got, err, tt.want)
 			}

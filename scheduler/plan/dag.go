@@ -26,6 +26,7 @@ type node struct {
 	when              *expr.Program
 	argv              []*expr.Text
 	env               []binding
+	settings          map[string]*expr.Text
 }
 
 // binding is a variable with the text of its value.
@@ -104,7 +105,8 @@ func (n *node) compile(t *scheduler.Task) error {
 		}
 		n.argv = append(n.argv, text)
 	}
-	return nil
+	n.settings, err = settingsTexts(t)
+	return err
 }
 
 func bindings(env map[string]string) ([]binding, error) {

@@ -50,6 +50,9 @@ func (r *Run) Launch(i, try int, op scheduler.Operator, base []string) (schedule
 		}
 	}
 	r.contract(env, t, try)
+	if err := r.settings(env, &task, op, evaluator{r.DAG.nodes[i].settings, vars}); err != nil {
+		return scheduler.Launch{}, err
+	}
 	argv, err := op.Compile(&task)
 	if err != nil {
 		return scheduler.Launch{}, err
@@ -179,6 +182,9 @@ func (r *Run) launchVars(i int) (*expr.Vars, error) {
 		for _, b := range list {
 			refs = append(refs, b.text.Refs()...)
 		}
+	}
+	for _, text := range r.DAG.nodes[i].settings {
+		refs = append(refs, text.Refs()...)
 	}
 	return r.vars(refs)
 }

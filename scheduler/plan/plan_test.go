@@ -418,7 +418,7 @@ tasks:
   a: {run: [prog, "--n=${{ totals.events }}", "x"], timeout: {run: 1m, grace: 2s}, env: {LEVEL: "task-${{ batch.source }}"}}
   b: {run: "echo $X", needs: a, env: {X: "${{ tasks.a.output.n }}"}}
 `)
-	op := operator.All()["command"]
+	op := operator.All(operator.Options{})["command"]
 	d.launch("a")
 	l, err := d.r.Launch(0, 1, op, []string{"PATH=/bin", "LEVEL=base"})
 	if err != nil {

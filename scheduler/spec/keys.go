@@ -68,7 +68,7 @@ func (v value) or(mapping string) value { return value{v.name + ", or " + mappin
 // Keys returns all keys that this version knows, in the order in which people write them; not to be changed.
 func Keys() []Key { return allKeys }
 
-var allKeys = slices.Concat(dagKeys, ruleKeys, under("defaults", sharedKeys), taskKeys, under("tasks.*", sharedKeys))
+var allKeys = slices.Concat(dagKeys, ruleKeys, under("defaults", sharedKeys), taskKeys, operatorKeys, under("tasks.*", sharedKeys))
 
 var dagKeys = []Key{
 	is("dag", anyID, "The DAG's id. Required."),

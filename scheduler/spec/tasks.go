@@ -34,7 +34,7 @@ type taskDefaults struct {
 
 var (
 	laterTask = []string{
-		"image", "args", "resources", "constraints", "pool", "pool_slots", "foreach", "output", "cache", "priority", "http", "sql", "wait",
+		"image", "args", "resources", "constraints", "pool", "pool_slots", "foreach", "output", "cache", "priority", "sql",
 		"dag", "approval", "concurrency", "deadline", "heartbeat", "setup", "teardown", "group", "secrets", "at_least_once_fast",
 	}
 	laterTimeout = []string{"heartbeat"}
@@ -83,7 +83,7 @@ func (b *builder) task(p *placed) scheduler.Task {
 	what := fmt.Sprintf("task %q", p.id)
 	var run ast.Node
 	var env map[string]string
-	b.mapping(p.value, what, fields{
+	known := fields{
 		"needs":       func(v ast.Node) { t.Needs, p.needs = b.strs(v, "needs"), b.list(v, "needs", true) },
 		"run":         func(v ast.Node) { run = v; b.run(v, &t) },
 		"env":         func(v ast.Node) { env = b.env(v, "env") },
@@ -93,8 +93,11 @@ func (b *builder) task(p *placed) scheduler.Task {
 		"timeout":     func(v ast.Node) { b.timeout(v, &t.Timeout) },
 		"executor":    func(v ast.Node) { t.Executor = b.id(v, "executor") },
 		"rule":        func(v ast.Node) { t.Rule = b.joinRule(v) },
-	}, laterTask...)
-	if run == nil && !b.hasErrorWithin(p) {
+	}
+	b.operators(known, &t)
+	b.mapping(p.value, what, known, laterTask...)
+	b.finishOperator(p, &t, run)
+	if run == nil && t.Kind == KindCommand && !b.hasErrorWithin(p) {
 		b.errorf(p.at, `add run: ["program", "argument"]`, "%s has no run", what)
 	}
 	if len(def.env)+len(env) > 0 {

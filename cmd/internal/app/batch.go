@@ -26,20 +26,29 @@ func openObjects(ctx context.Context, cfg *configs.Loaded, readOnly bool) (batch
 	return store, store.Close, nil
 }
 
-func openS3(ctx context.Context, cfg *configs.Loaded) (batcher.ObjectStore, error) {
+// s3Options are those of the configuration, with its secrets.
+func s3Options(cfg *configs.Loaded) (s3store.Options, error) {
 	c := cfg.Objects.S3
 	access, err := c.AccessKey.Resolve(cfg.Dir())
 	if err != nil {
-		return nil, fmt.Errorf("objects.s3.access_key: %w", err)
+		return s3store.Options{}, fmt.Errorf("objects.s3.access_key: %w", err)
 	}
 	secret, err := c.SecretKey.Resolve(cfg.Dir())
 	if err != nil {
-		return nil, fmt.Errorf("objects.s3.secret_key: %w", err)
+		return s3store.Options{}, fmt.Errorf("objects.s3.secret_key: %w", err)
 	}
-	store, err := s3store.Open(ctx, s3store.Options{
+	return s3store.Options{
 		Bucket: c.Bucket, Prefix: c.Prefix, Region: c.Region, Endpoint: c.Endpoint, PathStyle: c.PathStyle,
 		AccessKey: access, SecretKey: secret, Checksums: c.Checksums,
-	})
+	}, nil
+}
+
+func openS3(ctx context.Context, cfg *configs.Loaded) (batcher.ObjectStore, error) {
+	opts, err := s3Options(cfg)
+	if err != nil {
+		return nil, err
+	}
+	store, err := s3store.Open(ctx, opts)
 	if err != nil {
 		return nil, fmt.Errorf("open objects: %w", err)
 	}

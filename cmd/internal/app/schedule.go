@@ -39,7 +39,13 @@ func (a *app) buildSchedule(ctx context.Context) error {
 		return fmt.Errorf("open local executor: %w", err)
 	}
 	s := &scheduling{store: store, executors: map[string]scheduler.Executor{"local": local}}
-	s.engine, err = engine.New(store, s.executors, engine.Options{Logger: a.log, Registerer: a.metrics})
+	operators, err := a.operators()
+	if err != nil {
+		return err
+	}
+	s.engine, err = engine.New(store, s.executors, engine.Options{
+		Operators: operators, Env: a.taskEnv(), Logger: a.log, Registerer: a.metrics,
+	})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,30 @@
+package spec
+
+import (
+	"strings"
+
+	"millrace/scheduler/operator"
+)
+
+var (
+	anything = value{"anything", node{}}
+	statuses = value{"status, range, or list of them", oneOrMore(node{"anyOf": []node{
+		{"type": "integer", "minimum": 100, "maximum": 599}, {"type": "string", "pattern": `^ *[1-5][0-9]{2} *(- *[1-5][0-9]{2} *)?$`},
+	}})}
+	headerLines = value{"mapping of text", node{"type": "object", "additionalProperties": anyScalar.schema}}
+	methodName  = value{"method", node{"type": "string", "pattern": "^(?i:" + strings.Join(operator.Methods, "|") + ")$"}}
+)
+
+// operatorKeys are those of tasks that are no command.
+var operatorKeys = []Key{
+	is("tasks.*.http", mapping, "Instead of run: a request is sent. Values of ${{ }} are escaped for their place."),
+	is("tasks.*.http.url", anyText, "Where to, with http:// or https://. ${{ }} in path and query, never in the host. Required."),
+	is("tasks.*.http.method", methodName, "Default: POST if there is a body, else GET."),
+	is("tasks.*.http.headers", headerLines, "Headers, with ${{ }}. A value env:NAME or file:PATH is looked up where the task runs."),
+	is("tasks.*.http.body", anything, "A mapping or a list is sent as JSON, text as it is. ${{ }} in its texts."),
+	is("tasks.*.http.expect", statuses, "Statuses that are a success. Default: 200-299."),
+	is("tasks.*.http.timeout", duration, "How long one attempt waits for the whole answer. Default: 30s."),
+	is("tasks.*.wait", mapping, "Instead of run: the task ends when an object is there. It needs a timeout."),
+	is("tasks.*.wait.object", anyText, "A key of the object store, a URI in it, or a file (absolute path). ${{ }} anywhere. Required."),
+	is("tasks.*.wait.poll", duration, "Time from one look to the next. Default: 30s."),
+}
