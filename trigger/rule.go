@@ -42,6 +42,11 @@ type Rule struct {
 	// Cron is a five-field expression, read in Timezone (IANA name, "" is UTC).
 	Cron     string `json:"cron,omitempty"`
 	Timezone string `json:"timezone,omitempty"`
+	// Jitter delays each run by a part of itself that is a function of the rule and the nominal time, so that not all rules fire in the first
+	// second of a minute.
+	Jitter time.Duration `json:"jitter,omitempty"`
+	// Catchup says what becomes of nominal times that passed while nobody fired; nil: those of the last two hours fire, or the newest before.
+	Catchup *Catchup `json:"catchup,omitempty"`
 }
 
 // Name returns "<dag>/<id>", as in metrics and in the ledger.
@@ -57,6 +62,23 @@ type Coalesce struct {
 	Quiet   time.Duration `json:"quiet,omitempty" yaml:"quiet"`
 	MaxWait time.Duration `json:"max_wait,omitempty" yaml:"max_wait"`
 }
+
+// Catchup is what a cron rule does about the nominal times that it missed: the process was away, or the clock jumped ahead.
+type Catchup struct {
+	// Window is how far back they count; what is older is passed over.
+	Window time.Duration `json:"window,omitempty"`
+	Policy CatchupPolicy `json:"policy"`
+}
+
+// CatchupPolicy says which of the missed times fire.
+type CatchupPolicy string
+
+// The policies.
+const (
+	CatchupAll    CatchupPolicy = "all"    // each, oldest first
+	CatchupLatest CatchupPolicy = "latest" // the newest
+	CatchupSkip   CatchupPolicy = "skip"   // none: a time that is late by more than a minute was missed
+)
 
 // MaxGroup bounds the batches of one group, whatever the rule says: a run's inputs are one row each, and are held in memory while it waits.
 const MaxGroup = 10_000

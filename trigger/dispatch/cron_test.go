@@ -146,9 +146,10 @@ func TestPending(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			r := cronRule("c", test.cron)
-			due, next := pending(&r, day(test.at), day(test.now), 2*time.Hour)
+			p := pending(&r, day(test.at), day(test.now), 2*time.Hour)
+			next := p.next
 			var got []string
-			for _, at := range due {
+			for _, at := range p.due {
 				got = append(got, at.Format(time.RFC3339))
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
@@ -159,4 +160,123 @@ func TestPending(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCatchup: what becomes of the ticks that passed during an outage, by window and policy.
+func TestCatchup(t *testing.T) {
+	t.Parallel()
+	at := func(clock string) time.Time {
+		at, err := time.Parse(time.RFC3339, "2026-03-02T"+clock+"Z")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	catchup := func(window time.Duration, policy trigger.CatchupPolicy) *trigger.Catchup {
+		return &trigger.Catchup{Window: window, Policy: policy}
+	}
+	tests := []struct {
+		name    string
+		catchup *trigger.Catchup
+		now     string
+		want    []string
+		passed  string // "": nothing
+	}{
+		{"none said, within two hours", nil, "05:30:00", []string{"04:00", "05:00"}, "05:00:00"},
+		{"all of the window", catchup(4*time.Hour, trigger.CatchupAll), "05:30:00", []string{"02:00", "03:00", "04:00", "05:00"}, "05:00:00"},
+		{"all, and no window: two hours", catchup(0, trigger.CatchupAll), "05:30:00", []string{"04:00", "05:00"}, "05:00:00"},
+		{"nothing in the window", catchup(20*time.Minute, trigger.CatchupAll), "05:30:00", nil, ""},
+		{"the latest", catchup(4*time.Hour, trigger.CatchupLatest), "05:30:00", []string{"05:00"}, "05:00:00"},
+		{"the latest is on time", catchup(4*time.Hour, trigger.CatchupLatest), "05:00:00", []string{"05:00"}, "05:00:00"},
+		{"skip what was missed", catchup(0, trigger.CatchupSkip), "05:30:00", nil, ""},
+		{"skip, but not what is on time", catchup(0, trigger.CatchupSkip), "05:00:59", []string{"05:00"}, "05:00:00"},
+		{"skip has no window", catchup(4*time.Hour, trigger.CatchupSkip), "05:30:00", nil, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r := cronRule("c", "0 * * * *", func(r *trigger.Rule) { r.Catchup = test.catchup })
+			p := pending(&r, at("00:00:00"), at(test.now), 2*time.Hour)
+			var got []string
+			for _, due := range p.due {
+				got = append(got, due.Format("15:04"))
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("due (-want +got):\n%s", diff)
+			}
+			if want := at("06:00:00"); !p.next.Equal(want) {
+				t.Errorf("next: got %v, want %v", p.next, want)
+			}
+			if (test.passed == "") != p.passed.IsZero() || test.passed != "" && !p.passed.Equal(at(test.passed)) {
+				t.Errorf("passed: got %v, want %q", p.passed, test.passed)
+			}
+		})
+	}
+}
+
+// TestJitter: with jitter each tick fires once, at the same time whoever asks and how often, later than its nominal time by less than the
+// jitter, in order, and rules differ.
+func TestJitter(t *testing.T) {
+	t.Parallel()
+	const jitters = 40 * time.Minute // longer than the period: a tick then waits for the one before
+	start := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
+	offsets := map[time.Duration]bool{}
+	for _, id := range []string{"a", "b", "c"} {
+		r := cronRule(id, "*/30 * * * *", func(r *trigger.Rule) { r.Jitter = jitters })
+		at, fired := start, 0
+		for now := start; now.Before(start.Add(12 * time.Hour)); now = now.Add(10 * time.Second) {
+			p := pending(&r, at, now, 2*time.Hour)
+			for _, due := range p.due {
+				fired++
+				if want := start.Add(time.Duration(fired) * 30 * time.Minute); !due.Equal(want) {
+					t.Fatalf("rule %s fires %v, want %v", id, due, want)
+				}
+				if wait := now.Sub(due); wait < 0 || wait > jitters+10*time.Second {
+					t.Errorf("rule %s fires %v at %v", id, due, now)
+				}
+				offsets[jitter(&r, due)] = true
+			}
+			if p.passed.After(at) {
+				at = p.passed
+			}
+			if !p.next.After(now) {
+				t.Fatalf("rule %s: next is %v at %v", id, p.next, now)
+			}
+		}
+		if fired < 22 {
+			t.Errorf("rule %s fired %d times, want 22 at least", id, fired)
+		}
+	}
+	if len(offsets) < 60 {
+		t.Errorf("%d different delays of 66 or more ticks", len(offsets))
+	}
+}
+
+// TestCatchupOverRestart: a rule that skips what it missed goes on after an outage with the next tick, in a process that starts anew.
+func TestCatchupOverRestart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, cronRule("skip", "0 * * * *", func(r *trigger.Rule) { r.Catchup = &trigger.Catchup{Policy: trigger.CatchupSkip} }),
+			cronRule("latest", "0 * * * *", func(r *trigger.Rule) {
+				r.Catchup = &trigger.Catchup{Policy: trigger.CatchupLatest, Window: 24 * time.Hour}
+			}))
+		r.start(Options{})
+		time.Sleep(90 * time.Minute)
+		synctest.Wait()
+		for range 2 {
+			r.stop()
+			time.Sleep(5 * time.Hour)
+			r.start(Options{})
+			time.Sleep(time.Hour)
+			synctest.Wait()
+		}
+		skip := []string{"2000-01-01T01:00:00Z", "2000-01-01T07:00:00Z", "2000-01-01T13:00:00Z"}
+		if diff := cmp.Diff(skip, r.keys("skip")); diff != "" {
+			t.Errorf("skip (-want +got):\n%s", diff)
+		}
+		latest := []string{"2000-01-01T01:00:00Z", "2000-01-01T06:00:00Z", "2000-01-01T07:00:00Z", "2000-01-01T12:00:00Z", "2000-01-01T13:00:00Z"}
+		if diff := cmp.Diff(latest, r.keys("latest")); diff != "" {
+			t.Errorf("latest (-want +got):\n%s", diff)
+		}
+		r.check()
+	})
 }

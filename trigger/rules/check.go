@@ -10,7 +10,7 @@ import (
 
 // Fault is one thing that is wrong with a rule, at a place of one of its fields.
 type Fault struct {
-	// Field is the key in the DAG file: "kind", "if", "key", "coalesce", "cron" or "timezone".
+	// Field is the key in the DAG file: "kind", "if", "key", "coalesce", "cron", "timezone", "jitter" or "catchup".
 	Field string
 	// Line and Column are the place within the value of the field, from 1; 0 if the whole is meant.
 	Line, Column int
@@ -49,6 +49,12 @@ func Check(r trigger.Rule) error {
 			add("coalesce", r.Coalesce.Validate())
 		}
 	case trigger.KindCron:
+		if c := r.Catchup; c != nil && (c.Window < 0 || c.Policy != trigger.CatchupAll && c.Policy != trigger.CatchupLatest && c.Policy != trigger.CatchupSkip) {
+			add("catchup", fmt.Errorf("policy %q is not known, or the window %v is negative", c.Policy, c.Window))
+		}
+		if r.Jitter < 0 {
+			add("jitter", fmt.Errorf("%v is negative", r.Jitter))
+		}
 		_, zoneErr := location(r.Timezone)
 		add("timezone", zoneErr)
 		_, err := parseCron(r.Cron)
