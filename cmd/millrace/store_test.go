@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -197,8 +198,10 @@ func namesDamage(s *server, objects string, replace func(key string, body []byte
 	t.Helper()
 	s.start()
 	acked := map[string]bool{}
-	for i := range 4 { // a batch each
-		s.send(acked, fmt.Sprintf("e%d", i), 10)
+	for i := range 4 {
+		if status, err := s.batch(fmt.Sprintf("e%d", i), 10); err != nil || status != http.StatusOK { // one request, so one batch
+			t.Fatalf("status %d, %v", status, err)
+		}
 		s.drained()
 	}
 	s.clean()
