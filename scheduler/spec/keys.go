@@ -103,6 +103,10 @@ var ruleKeys = []Key{
 	is("on[].coalesce.max_wait", duration, "The first batch is so old."),
 	is("on[].cron", anyText, "A run at these times: minute, hour, day of month, month, day of week; or @hourly, @daily, @weekly, @monthly, @yearly."),
 	is("on[].timezone", anyText, "The zone in which cron is read, such as Europe/Berlin. Default: UTC."),
+	is("on[].jitter", duration, "Each run comes later by a part of this, at most 1h: the same for the same time, another for other rules."),
+	is("on[].catchup", word(catchupPolicies...).or("mapping"), "What becomes of times that passed while millrace was away: all of them, the latest, or none. Default: all of the last 2h, or the latest before."),
+	is("on[].catchup.window", duration, "How far back they count, at most 31d. Default: 2h."),
+	is("on[].catchup.policy", word(catchupPolicies...), "all, latest or skip, as above. Default: all."),
 	is("on[].manual", value{"true", node{"type": "boolean", "enum": []bool{true}}}, "The rule that runs by hand are counted under."),
 }
 

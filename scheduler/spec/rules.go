@@ -14,7 +14,7 @@ import (
 )
 
 // laterRule are keys of a rule that a later version will know.
-var laterRule = []string{"all_of", "expire", "order", "when_paused", "jitter", "catchup", "only_joined"}
+var laterRule = []string{"all_of", "expire", "order", "when_paused", "only_joined"}
 
 // manualOnly are the rules of a DAG without `on`: none. People may start any DAG.
 func (b *builder) manualOnly() []trigger.Rule { return []trigger.Rule{} }
@@ -30,7 +30,7 @@ func (b *builder) on(n ast.Node) {
 
 // ruleNodes are where the parts of a rule stand.
 type ruleNodes struct {
-	id, batch, cron, timezone, manual, key, filter, coalesce ast.Node
+	id, batch, cron, timezone, manual, key, filter, coalesce, jitter, catchup ast.Node
 }
 
 func (b *builder) rule(n ast.Node) (trigger.Rule, ast.Node) {
@@ -50,6 +50,8 @@ func (b *builder) rule(n ast.Node) (trigger.Rule, ast.Node) {
 		"coalesce": func(v ast.Node) { at.coalesce = v; r.Coalesce = b.coalesce(v) },
 		"cron":     func(v ast.Node) { at.cron, r.Cron = v, b.cron(v) },
 		"timezone": func(v ast.Node) { at.timezone, r.Timezone = v, b.timezone(v) },
+		"jitter":   func(v ast.Node) { at.jitter, r.Jitter = v, b.delay(v) },
+		"catchup":  func(v ast.Node) { at.catchup, r.Catchup = v, b.catchup(v) },
 		"manual":   func(v ast.Node) { at.manual = v; b.manual(v) },
 	}, laterRule...)
 	b.ruleKind(n, &r, at, len(b.errs) > faults)
@@ -89,6 +91,8 @@ func (b *builder) ruleKind(n ast.Node, r *trigger.Rule, at ruleNodes, faulty boo
 	only(trigger.KindBatch, at.key, "key")
 	only(trigger.KindBatch, at.coalesce, "coalesce")
 	only(trigger.KindCron, at.timezone, "timezone")
+	only(trigger.KindCron, at.jitter, "jitter")
+	only(trigger.KindCron, at.catchup, "catchup")
 	if at.key != nil && at.coalesce == nil && r.Kind == trigger.KindBatch {
 		b.errorf(at.key, "add coalesce, or remove key", "key without coalesce has no effect")
 	}
@@ -175,6 +179,47 @@ func (b *builder) timezone(n ast.Node) string {
 		b.errorf(n, `write a name such as "Europe/Berlin" or "UTC"`, "timezone %q is not known", name)
 	}
 	return name
+}
+
+// maxJitter bounds the delay of a cron rule's runs.
+const maxJitter = time.Hour
+
+func (b *builder) delay(n ast.Node) time.Duration {
+	d := b.duration(n, "jitter")
+	if d > maxJitter {
+		b.errorf(n, "choose another time in cron", "jitter is %v, the limit is %v", d, maxJitter)
+	}
+	return d
+}
+
+// catchupPolicies are those that a file can name.
+var catchupPolicies = []string{string(trigger.CatchupAll), string(trigger.CatchupLatest), string(trigger.CatchupSkip)}
+
+// maxWindow bounds how far back a rule catches up: each nominal time within it is computed.
+const maxWindow = 31 * 24 * time.Hour
+
+func (b *builder) catchup(n ast.Node) *trigger.Catchup {
+	c := trigger.Catchup{Policy: trigger.CatchupAll}
+	policy := func(v ast.Node) {
+		word := b.scalar(v, "policy")
+		if !slices.Contains(catchupPolicies, word) {
+			b.errorf(v, "write one of "+strings.Join(catchupPolicies, ", "), "catchup policy %q is not known", word)
+		}
+		c.Policy = trigger.CatchupPolicy(word)
+	}
+	if _, ok := b.resolve(n).(*ast.StringNode); ok {
+		policy(n)
+		return &c
+	}
+	b.mapping(n, "catchup", fields{
+		"window": func(v ast.Node) {
+			if c.Window = b.duration(v, "window"); c.Window > maxWindow {
+				b.errorf(v, "", "catchup window is %v, the limit is %v", c.Window, maxWindow)
+			}
+		},
+		"policy": policy,
+	})
+	return &c
 }
 
 // expression reads the text of a CEL expression.
