@@ -23,6 +23,7 @@ type Config struct {
 	Bus       Bus               `yaml:"bus"`
 	Store     Store             `yaml:"store"`
 	Executors Executors         `yaml:"executors"`
+	Pools     map[string]int    `yaml:"pools" reload:"yes"`
 	Batch     Batch             `yaml:"batch" reload:"yes"`
 	Batcher   Batcher           `yaml:"batcher"`
 	Sources   map[string]Source `yaml:"sources" reload:"yes"`

@@ -101,7 +101,7 @@ func TestReference(t *testing.T) {
 			b.WriteString("| **`sources`** | | | " + k.Doc + " ↻ |\n")
 			continue
 		}
-		if k.Type == "mapping" && k.Path != "sources.*.lanes" {
+		if k.Type == "mapping" && k.Path != "sources.*.lanes" && k.Path != "pools" {
 			fmt.Fprintf(&b, "| **`%s`** | | | %s |\n", k.Path, k.Doc)
 			continue
 		}
@@ -116,7 +116,11 @@ func TestReference(t *testing.T) {
 		if strings.HasPrefix(k.Path, "sources.") || k.Default == `""` || k.Default == "" {
 			value = ""
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", k.Path, strings.ReplaceAll(k.Type, "mapping", "mapping of text"), value, strings.ReplaceAll(doc, "|", "\\|"))
+		of := "mapping of text"
+		if k.Path == "pools" {
+			of = "mapping of whole numbers"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", k.Path, strings.ReplaceAll(k.Type, "mapping", of), value, strings.ReplaceAll(doc, "|", "\\|"))
 	}
 	golden(t, "../docs/configuration.md", b.String())
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -55,6 +56,7 @@ func (l *Loaded) Validate() error {
 	c.addresses()
 	c.paths()
 	c.sizes()
+	c.pools()
 	c.roles()
 	c.sources()
 	return c.faults.or()
@@ -198,6 +200,22 @@ func (c *checker) sizes() {
 		c.bad("store.retention", "write 0s to keep everything", "is %s, want at least 1d", FormatDuration(r))
 	}
 }
+
+// pools checks names, which DAG files repeat, and slots.
+func (c *checker) pools() {
+	for _, name := range slices.Sorted(maps.Keys(c.Pools)) {
+		at := "pools." + name
+		if !poolName.MatchString(name) {
+			c.bad(at, "", "a pool's name must start with a letter or a digit and have at most 63 letters, digits, _ and -")
+		}
+		if n := c.Pools[name]; n < 1 || n > 100_000 {
+			c.bad(at, "leave the pool out, and DAGs that name it say so", "is %d, want 1 to 100000", n)
+		}
+	}
+}
+
+// poolName is what scheduler/spec takes for an id.
+var poolName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
 
 // roles refuses what can not work apart.
 func (c *checker) roles() {

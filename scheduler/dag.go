@@ -26,7 +26,28 @@ type DAG struct {
 	Env map[string]string `json:"env,omitempty"`
 	// Tasks in the order of the file. Defaults are resolved already.
 	Tasks []Task `json:"tasks"`
+	// Concurrency bounds the runs that are under way at once; nil: no bound.
+	Concurrency *Concurrency `json:"concurrency,omitempty"`
 }
+
+// Concurrency bounds how many runs of a DAG, or of a group of them, are under way at once.
+type Concurrency struct {
+	// Group is a text with ${{ }} over params, batch, batches, totals, trigger and run: runs of the DAG for which it is the same count together.
+	// "": all runs of the DAG.
+	Group string `json:"group,omitempty"`
+	// MaxRuns is at least 1.
+	MaxRuns int `json:"max_runs"`
+	// WhenFull says what becomes of a run that comes when the group is full; "" is WhenFullQueue.
+	WhenFull string `json:"when_full,omitempty"`
+}
+
+// What becomes of a run whose group is full.
+const (
+	WhenFullQueue         = "queue"          // it waits, and the oldest goes first
+	WhenFullSkip          = "skip"           // it is cancelled
+	WhenFullCancelRunning = "cancel_running" // the oldest others are cancelled, and it starts when they have ended
+	WhenFullFail          = "fail"           // it fails
+)
 
 // Param declares one parameter; it is a small part of JSON Schema.
 type Param struct {
@@ -61,7 +82,15 @@ type Task struct {
 	Timeout  Timeout `json:"timeout,omitzero"`
 	// InfraRetry is how many attempts may be lost to infrastructure before the task fails.
 	InfraRetry int `json:"infra_retry,omitempty"`
+	// Pool is one of the installation's, of which an attempt holds PoolSlots (0 counts as 1) besides its slot of the executor; "": none.
+	Pool      string `json:"pool,omitempty"`
+	PoolSlots int    `json:"pool_slots,omitempty"`
+	// Priority orders what waits for the same pool or executor: higher first, default 0.
+	Priority int `json:"priority,omitempty"`
 }
+
+// MaxPriority bounds [Task.Priority] on both sides of 0.
+const MaxPriority = 1000
 
 // JoinAllSuccess is the default join rule: every parent succeeded.
 const JoinAllSuccess = "all_success"

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"millrace/scheduler"
+	"millrace/scheduler/expr"
 	"millrace/scheduler/plan"
 )
 
@@ -30,8 +31,11 @@ type core struct {
 	heads    map[string]*head
 	versions map[string]*version
 	runs     map[string]*live
-	pools    map[string]*pool
-	attempts map[string]ref // of active tasks
+	queues   map[string]*queue            // by executor
+	pools    map[string]*pool             // by name
+	groups   map[string]map[string]*group // by DAG and value; those that have a run
+	texts    map[string]*expr.Text        // of groups, compiled
+	attempts map[string]ref               // of active tasks
 	timers   timers
 	gen      int64 // of the rules
 
@@ -45,6 +49,9 @@ type live struct {
 	slots []string
 	// started reports that the start of the first task was observed.
 	started bool
+	// group is the run's concurrency group, nil if it has none. held says that the run has no place in it yet: its tasks are in no queue.
+	group *group
+	held  bool
 }
 
 // ref is a task of a run.
@@ -143,12 +150,20 @@ func (c *core) absorb(l *live, d *plan.Delta) {
 		c.index(l, i)
 	}
 	for _, i := range d.Ready {
-		c.pools[l.Tasks[i].Executor].push(ref{l, i})
+		if !l.held {
+			c.push(ref{l, i})
+		}
 	}
 	for _, id := range d.Kill {
 		c.kill(l, id)
 	}
+	if d.Run && l.Row.State.Terminal() {
+		c.leave(l)
+	}
 }
+
+// push puts a ready task where it waits for its slots.
+func (c *core) push(r ref) { c.queues[r.run.Tasks[r.task].Executor].push(r, c.pool(r.spec())) }
 
 func (c *core) kill(l *live, attempt string) {
 	for i := range l.Tasks {
@@ -166,11 +181,15 @@ func (c *core) index(l *live, i int) {
 		attempt = l.Attempt(i)
 	}
 	if old := l.slots[i]; old != attempt {
+		r := ref{l, i}
+		q, p := c.queues[t.Executor], c.pool(r.spec())
 		delete(c.attempts, old)
-		delete(c.pools[t.Executor].active, old)
+		delete(q.active, old)
+		p.free(old)
 		if attempt != "" {
-			c.attempts[attempt] = ref{l, i}
-			c.pools[t.Executor].active[attempt] = true
+			c.attempts[attempt] = r
+			q.active[attempt] = true
+			p.hold(attempt, r.poolSlots())
 		}
 		l.slots[i] = attempt
 	}
@@ -180,7 +199,7 @@ func (c *core) index(l *live, i int) {
 	case scheduler.StateUnreachable:
 		heap.Push(&c.timers, timer{at: c.tx.now.Add(c.grace), ref: ref{l, i}, fence: attempt})
 	}
-	if wait := l.Wait(i); wait > 0 {
+	if wait := l.Wait(i); wait > 0 && !l.held {
 		heap.Push(&c.timers, timer{at: c.tx.now.Add(wait), ref: ref{task: i}, late: l.Row.ID})
 	}
 }
@@ -211,32 +230,37 @@ func (c *core) expire(late []timer) bool {
 	return len(late) > 0
 }
 
+// fillAll goes on until nothing more can start: what can not be started may make room for others, in another queue.
 func (c *core) fillAll() {
-	for _, p := range c.pools {
-		c.fill(p)
+	for again := true; again; {
+		again = false
+		for _, q := range c.queues {
+			again = c.fill(q) || again
+		}
 	}
 }
 
-// fill starts what is ready while there are free slots.
-func (c *core) fill(p *pool) {
-	for len(p.active) < p.executor.Slots() {
-		next, ok := p.pop()
+// fill starts what is ready while there are free slots, and reports whether it took anything out of the queue. It leaves behind why it stopped.
+func (c *core) fill(q *queue) bool {
+	took := false
+	for q.full = (stop{}); q.depth > 0; took = true {
+		if q.full = room(len(q.active), q.executor.Slots(), 1); q.full.stopped() {
+			break
+		}
+		next, ok := q.pop()
 		if !ok {
-			return
+			break
 		}
 		l, i := next.run, next.task
-		t := &l.Tasks[i]
-		if t.State != scheduler.StateScheduled {
-			continue // cancelled while it waited
-		}
-		spec, err := l.Launch(i, t.Try+1, c.operators[l.DAG.Tasks[i].Kind], c.env)
+		spec, err := l.Launch(i, l.Tasks[i].Try+1, c.operators[l.DAG.Tasks[i].Kind], c.env)
 		if err != nil {
 			c.step(l, plan.Refuse{Task: i, Reason: err.Error()})
 			continue
 		}
 		c.step(l, plan.Launch{Task: i})
-		c.tx.launches = append(c.tx.launches, launch{executor: p.name, launch: spec, input: l.Freeze(i)})
+		c.tx.launches = append(c.tx.launches, launch{executor: q.name, launch: spec, input: l.Freeze(i)})
 	}
+	return took
 }
 
 // add takes a new run into memory.
@@ -244,7 +268,11 @@ func (c *core) add(r *plan.Run, d *plan.Delta) *live {
 	l := &live{Run: r, slots: make([]string, len(r.Tasks))}
 	c.runs[r.Row.ID] = l
 	c.tx.of(l).fresh = true
+	l.held = l.grouped()
 	c.absorb(l, d)
+	if l.held {
+		c.enter(l)
+	}
 	return l
 }
 
@@ -306,6 +334,9 @@ func (c *core) restore(snap *scheduler.Snapshot, now time.Time) error {
 			return err
 		}
 	}
+	if err := c.regroup(); err != nil {
+		return err
+	}
 	c.tx = nil
 	return nil
 }
@@ -320,16 +351,17 @@ func (c *core) restoreRun(lr *scheduler.LiveRun, stored map[string]scheduler.DAG
 		return err
 	}
 	l := &live{Run: r, slots: make([]string, len(r.Tasks))}
+	l.held = l.grouped()
 	c.runs[r.Row.ID] = l
 	for i := range l.Tasks {
 		t := &l.Tasks[i]
-		if c.pools[t.Executor] == nil {
+		if c.queues[t.Executor] == nil {
 			return fmt.Errorf("restore run %s: task %s runs on executor %q, which is not configured", r.Row.ID, t.Task, t.Executor)
 		}
 		l.started = l.started || !t.StartedAt.IsZero()
 		c.index(l, i)
-		if t.State == scheduler.StateScheduled {
-			c.pools[t.Executor].push(ref{l, i})
+		if t.State == scheduler.StateScheduled && !l.held {
+			c.push(ref{l, i})
 		}
 	}
 	return nil

@@ -205,9 +205,12 @@ func (c *core) setDAG(f *spec.File, dag *scheduler.DAG) error {
 		if err := op.Validate(t); err != nil {
 			return fmt.Errorf("%s: task %q: %w", file, t.ID, err)
 		}
-		if ex := cmp.Or(t.Executor, plan.DefaultExecutor); c.pools[ex] == nil {
+		if ex := cmp.Or(t.Executor, plan.DefaultExecutor); c.queues[ex] == nil {
 			return fmt.Errorf("%s: task %q runs on executor %q, which is not configured (there is %s)", file, t.ID, ex,
-				strings.Join(slices.Sorted(maps.Keys(c.pools)), ", "))
+				strings.Join(slices.Sorted(maps.Keys(c.queues)), ", "))
+		}
+		if err := c.checkPool(t); err != nil {
+			return fmt.Errorf("%s: task %q %w", file, t.ID, err)
 		}
 	}
 	h := c.head(dag.ID)
@@ -272,6 +275,9 @@ func (c *core) setHead(h *head, row scheduler.DAGHead, dag *plan.DAG) {
 	row.UpdatedAt = c.tx.now
 	h.row = row
 	c.tx.heads = true
+	if fresh {
+		c.readmit(row.ID) // its limit may be another
+	}
 	heads := &c.tx.change.Heads
 	if i := slices.IndexFunc(*heads, func(o scheduler.DAGHead) bool { return o.ID == row.ID }); i >= 0 {
 		(*heads)[i] = row

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"millrace/scheduler"
+	"millrace/scheduler/expr"
 	"millrace/scheduler/operator"
 	"millrace/trigger"
 )
@@ -40,6 +41,8 @@ type Options struct {
 	Env []string
 	// UnreachableGrace is how long an unreachable attempt may come back before it is fenced. 0: 5 minutes.
 	UnreachableGrace time.Duration
+	// Pools are the pools of the installation, by name, with how many slots each has; see [Engine.SetPools].
+	Pools map[string]int
 	// MaxGroup bounds the inputs of one transaction. 0: 512.
 	MaxGroup int
 	// Seed is that of the jitter of retries. 0: random.
@@ -100,9 +103,10 @@ type Engine struct {
 	metrics   *metrics
 
 	inputs  chan input
-	stopped chan struct{} // closed when Run returns
-	ready   chan struct{} // closed when the DAG files are in force
-	isReady bool          // the loop's own: ready is closed
+	stopped chan struct{}  // closed when Run returns
+	ready   chan struct{}  // closed when the DAG files are in force
+	isReady bool           // the loop's own: ready is closed
+	pools   map[string]int // the loop's own
 
 	core      *core
 	rng       *rand.Rand // the loop's own
@@ -126,7 +130,7 @@ func New(store scheduler.Store, executors map[string]scheduler.Executor, opts Op
 		store: store, executors: executors, opts: opts, log: opts.Logger, metrics: newMetrics(opts.Registerer),
 		rng:    rand.New(rand.NewPCG(opts.Seed, 1)),
 		inputs: make(chan input, 1024), stopped: make(chan struct{}), ready: make(chan struct{}),
-		launchers: map[string]*launcher{},
+		launchers: map[string]*launcher{}, pools: opts.Pools,
 	}
 	e.view.changed = make(chan struct{})
 	for name, ex := range executors {
@@ -378,11 +382,12 @@ func (e *Engine) newCore() *core {
 	c := &core{
 		read: e.store, operators: e.opts.Operators, env: e.opts.Env, grace: e.opts.UnreachableGrace,
 		rng:   e.rng,
-		heads: map[string]*head{}, versions: map[string]*version{}, runs: map[string]*live{}, pools: map[string]*pool{},
-		attempts: map[string]ref{},
+		heads: map[string]*head{}, versions: map[string]*version{}, runs: map[string]*live{}, queues: map[string]*queue{},
+		pools: map[string]*pool{}, groups: map[string]map[string]*group{}, texts: map[string]*expr.Text{}, attempts: map[string]ref{},
 	}
 	for name, ex := range e.executors {
-		c.pools[name] = newPool(name, ex)
+		c.queues[name] = newQueue(name, ex)
 	}
+	c.setPools(e.pools)
 	return c
 }

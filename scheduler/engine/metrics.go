@@ -30,6 +30,7 @@ type metrics struct {
 	parseFault *prometheus.GaugeVec
 	depth      *prometheus.GaugeVec
 	slots      *prometheus.GaugeVec
+	pools      *prometheus.GaugeVec
 
 	eventToRun *prometheus.HistogramVec
 }
@@ -68,6 +69,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		parseFault: gauge("scheduler_dag_parse_errors", "1 while a DAG's file has a fault.", "dag"),
 		depth:      gauge("scheduler_queue_depth", "Tasks that wait for a slot.", "pool"),
 		slots:      gauge("executor_slots", "Slots of an executor.", "executor", "state"),
+		pools:      gauge("pool_slots", "Slots of a pool.", "pool", "state"),
 		eventToRun: histogram("event_to_run_seconds", "From the receipt of a run's oldest event to the start of its first task.", "dag"),
 	}
 }
@@ -79,12 +81,16 @@ func (m *metrics) round(took time.Duration, inputs int, c *core) {
 		m.loop.Observe(took.Seconds())
 		m.group.Observe(float64(inputs))
 	}
-	for name, p := range c.pools {
-		used := float64(len(p.active))
+	for name, q := range c.queues {
+		used := float64(len(q.active))
 		m.running.WithLabelValues(name).Set(used)
 		m.slots.WithLabelValues(name, "used").Set(used)
-		m.slots.WithLabelValues(name, "free").Set(max(0, float64(p.executor.Slots())-used))
-		m.depth.WithLabelValues(name).Set(float64(p.depth))
+		m.slots.WithLabelValues(name, "free").Set(max(0, float64(q.executor.Slots())-used))
+		m.depth.WithLabelValues(name).Set(float64(q.depth))
+	}
+	for name, p := range c.pools {
+		m.pools.WithLabelValues(name, "used").Set(float64(p.used))
+		m.pools.WithLabelValues(name, "free").Set(float64(max(0, p.size-p.used)))
 	}
 }
 

@@ -31,6 +31,9 @@ var simDAGs = func() []spec.File {
 		"{a: {run: x}, b: {run: x, needs: a, retry: 1}, c: {run: x, needs: a}, d: {run: x, needs: [b, c]}}",
 		"{c: {run: x, needs: [b]}, b: {run: x, needs: [a], when: 'tasks.a.exit == 0'}, a: {run: x, retry: {limit: 2, delay: 1s, jitter: full}}}",
 		"{a: {run: x}, b: {run: x}, c: {run: x}, no: {run: x, when: 'false'}, after: {run: x, needs: [a, b, c]}}",
+		"{a: {run: x, pool: p}, b: {run: x, pool: p, pool_slots: 2, priority: 3}, c: {run: x, needs: [a, b]}}\nconcurrency: 2",
+		"{a: {run: x, retry: 1}, b: {run: x, pool: p, needs: a}}\nconcurrency: {when_full: cancel_running, group: '${{ run.dag }}'}",
+		"{a: {run: x, pool: p, pool_slots: 2}}\nconcurrency: {when_full: skip}",
 	} {
 		name := fmt.Sprint("d", i)
 		src := fmt.Sprintf("dag: %s\non: [{batch: {}}]\ndefaults: {infra_retry: 8}\ntasks: %s\n", name, tasks)
@@ -59,6 +62,7 @@ type sim struct {
 	accepted map[string]bool   // runs that were promised
 	manuals  map[string]string // requests without an answer: id to DAG
 	crashes  int
+	rounds   int
 }
 
 func (s *sim) chance(percent int) bool { return !s.calm && s.rng.IntN(100) < percent }
@@ -88,7 +92,9 @@ func (s *sim) intercept(c *scheduler.Change, commit func() error) error {
 
 // boot starts an engine, as after a crash. It may crash again.
 func (s *sim) boot() {
-	e, err := New(s.store, map[string]scheduler.Executor{"local": s.ex}, Options{Env: []string{}, Seed: s.rng.Uint64() | 1})
+	e, err := New(s.store, map[string]scheduler.Executor{"local": s.ex}, Options{
+		Env: []string{}, Seed: s.rng.Uint64() | 1, Pools: map[string]int{"p": 2},
+	})
 	if err == nil {
 		err = e.load(context.Background(), nil)
 	}
@@ -117,20 +123,22 @@ func (s *sim) checkSlots() {
 			if l.Tasks[i].State.Active() {
 				active++
 			}
-			if l.Tasks[i].State == scheduler.StateScheduled {
+			if (ref{l, i}).ready() {
 				ready++
 			}
 		}
 	}
-	p := s.e.core.pools["local"]
+	p := s.e.core.queues["local"]
 	if active != len(p.active) || active != len(s.e.core.attempts) || active > p.executor.Slots() {
 		panic(violation(fmt.Sprintf("%d tasks are active, %d slots taken, %d attempts known", active, len(p.active), len(s.e.core.attempts))))
 	}
-	if ready > 0 && active < p.executor.Slots() {
-		panic(violation(fmt.Sprintf("%d tasks are ready and only %d slots taken", ready, active)))
-	}
 	if ready > p.depth {
 		panic(violation(fmt.Sprintf("%d tasks are ready, and the queue has %d", ready, p.depth)))
+	}
+	s.checkPools()
+	s.checkGroups()
+	if s.rounds++; s.rounds%5 == 0 {
+		s.checkReasons()
 	}
 }
 
@@ -359,7 +367,7 @@ func (s *sim) checkEnd() {
 	if err != nil || len(snap.Live) > 0 {
 		panic(violation(fmt.Sprintf("%d runs are live at the end, %v", len(snap.Live), err)))
 	}
-	if p := s.e.core.pools["local"]; len(p.active) > 0 || len(s.e.core.attempts) > 0 {
+	if p := s.e.core.queues["local"]; len(p.active) > 0 || len(s.e.core.attempts) > 0 {
 		panic(violation(fmt.Sprintf("%d slots and %d attempts are left", len(p.active), len(s.e.core.attempts))))
 	}
 	for id, v := range s.e.core.versions {

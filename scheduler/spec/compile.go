@@ -99,13 +99,14 @@ func (d *decoder) document(root ast.Node) (scheduler.DAG, ast.Node) {
 	return dag, at
 }
 
-var laterRoot = []string{"concurrency", "deadline", "setup", "teardown", "on_event", "groups", "variables", "pools", "secrets", "connections"}
+var laterRoot = []string{"deadline", "setup", "teardown", "on_event", "groups", "variables", "pools", "secrets", "connections"}
 
 // builder fills in one DAG.
 type builder struct {
 	*decoder
 	dag      *scheduler.DAG
 	defaults taskDefaults
+	limits   dagLimits
 	rules    []placed
 	tasks    []placed
 	exprs    []usedExpr
@@ -121,7 +122,7 @@ type placed struct {
 }
 
 func (b *builder) rootFields(root ast.Node) fields {
-	known := fields{
+	known := with(b.dagLimitFields(), fields{
 		"dag":         func(ast.Node) {},
 		"description": func(v ast.Node) { b.dag.Description = b.str(v, "description") },
 		"owner":       func(v ast.Node) { b.dag.Owner = b.str(v, "owner") },
@@ -131,7 +132,7 @@ func (b *builder) rootFields(root ast.Node) fields {
 		"env":         func(v ast.Node) { b.dag.Env = b.env(v, "env") },
 		"defaults":    func(v ast.Node) { b.readDefaults(v) },
 		"tasks":       func(v ast.Node) { b.readTasks(v) },
-	}
+	})
 	// x-… holds whatever the author wants to anchor, as in Compose files.
 	for _, p := range b.pairs(root, "the file") {
 		if strings.HasPrefix(p.key, "x-") {
@@ -148,6 +149,7 @@ func (b *builder) finish(root ast.Node) {
 	}
 	b.finishTasks(root)
 	b.checkRules()
+	b.checkLimits()
 	b.checkGraph()
 	b.checkExprs()
 }

@@ -36,6 +36,7 @@ var (
 	texts      = value{"list of text", oneOrMore(node{"type": "string"})}
 	exitCodes  = value{"list of exit codes", oneOrMore(node{"type": "integer", "minimum": 0, "maximum": 255})}
 	mapping    = value{"mapping", nil}
+	priorities = value{"whole number", node{"type": "integer", "minimum": -scheduler.MaxPriority, "maximum": scheduler.MaxPriority}}
 	duration   = value{"duration", node{"anyOf": []node{
 		{"type": "string", "pattern": `^([0-9]+d)?([0-9.]+(ns|us|µs|ms|s|m|h))*$`}, {"type": "integer", "enum": []int{0}},
 	}}}
@@ -77,6 +78,11 @@ var dagKeys = []Key{
 	is("tags", texts, "Words to find it by."),
 	is("env", variables, "Variables of every task; a task's own win. ${{ }} takes params, batch, batches, totals, trigger, run and tasks."),
 	is("defaults", mapping, "What tasks have that do not say otherwise."),
+	is("concurrency", count(maxSlots).or("mapping"), "How many runs may be under way at once: so many, or as the mapping says. Default: no bound."),
+	is("concurrency.group", anyScalar, "Runs for which this is the same count together. ${{ }} takes params, batch, batches, totals, trigger and run. Default: all runs of the DAG."),
+	is("concurrency.max_runs", count(maxSlots), "So many runs of a group. Default: 1."),
+	is("concurrency.when_full", word(whenFull...), "What becomes of a run beyond that: see waiting.md. Default: queue."),
+	is("priority", priorities, "The priority of tasks that have none of their own. Default: 0."),
 	is("params", mapping, "Parameters of a run, by name."),
 	is("params.*", anyScalar.or("mapping"), "One parameter: a mapping, or its default alone, whose type is then the parameter's."),
 	is("params.*.type", word(paramTypes...), "The type that a value must have; default: that of the default."),
@@ -123,6 +129,9 @@ var taskKeys = []Key{
 var sharedKeys = []Key{
 	is("env", variables, "Variables of the task; they win over those of the DAG."),
 	is("executor", anyID, "Where it runs. Default: local."),
+	is("pool", anyScalar, "The pool of the installation that it takes slots of, besides that of its executor."),
+	is("pool_slots", count(maxSlots), "So many of them. Default: 1."),
+	is("priority", priorities, "What waits for the same executor or pool starts in this order: higher first. Default: that of the DAG."),
 	is("retry", count(1000).or("mapping"), "Failed attempts are tried again: so often, or as the mapping says. Default: never."),
 	is("retry.limit", count(1000), "Tries after the first."),
 	is("retry.delay", duration, "Wait before the first of them."),

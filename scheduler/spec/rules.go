@@ -94,7 +94,7 @@ func (b *builder) ruleKind(n ast.Node, r *trigger.Rule, at ruleNodes, faulty boo
 	only(trigger.KindCron, at.jitter, "jitter")
 	only(trigger.KindCron, at.catchup, "catchup")
 	if at.key != nil && at.coalesce == nil && r.Kind == trigger.KindBatch {
-		b.errorf(at.key, "add coalesce, or remove key", "key without coalesce has no effect")
+		b.limits.loneKeys = append(b.limits.loneKeys, at.key) // it may be that of a concurrency group
 	}
 }
 

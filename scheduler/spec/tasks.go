@@ -30,11 +30,12 @@ type taskDefaults struct {
 	timeout  scheduler.Timeout
 	executor string
 	env      map[string]string
+	limits   taskLimits
 }
 
 var (
 	laterTask = []string{
-		"image", "args", "resources", "constraints", "pool", "pool_slots", "foreach", "output", "cache", "priority", "sql",
+		"image", "args", "resources", "constraints", "foreach", "output", "cache", "sql",
 		"dag", "approval", "concurrency", "deadline", "heartbeat", "setup", "teardown", "group", "secrets", "at_least_once_fast",
 	}
 	laterTimeout = []string{"heartbeat"}
@@ -42,13 +43,13 @@ var (
 
 func (b *builder) readDefaults(n ast.Node) {
 	def := &b.defaults
-	b.mapping(n, "defaults", fields{
+	b.mapping(n, "defaults", with(b.taskLimitFields(&def.limits), fields{
 		"retry":       func(v ast.Node) { b.retry(v, &def.retry) },
 		"infra_retry": func(v ast.Node) { def.infra = int(b.integer(v, "infra_retry", 1000)) },
 		"timeout":     func(v ast.Node) { b.timeout(v, &def.timeout) },
 		"executor":    func(v ast.Node) { def.executor = b.id(v, "executor") },
 		"env":         func(v ast.Node) { def.env = b.env(v, "defaults.env") },
-	}, "pool", "image", "resources", "priority")
+	}), "image", "resources")
 }
 
 // readTasks only notes the tasks: `defaults` may stand after them.
@@ -83,7 +84,9 @@ func (b *builder) task(p *placed) scheduler.Task {
 	what := fmt.Sprintf("task %q", p.id)
 	var run ast.Node
 	var env map[string]string
-	known := fields{
+	limits := def.limits
+	limits.slotsAt = nil
+	known := with(b.taskLimitFields(&limits), fields{
 		"needs":       func(v ast.Node) { t.Needs, p.needs = b.strs(v, "needs"), b.list(v, "needs", true) },
 		"run":         func(v ast.Node) { run = v; b.run(v, &t) },
 		"env":         func(v ast.Node) { env = b.env(v, "env") },
@@ -93,9 +96,10 @@ func (b *builder) task(p *placed) scheduler.Task {
 		"timeout":     func(v ast.Node) { b.timeout(v, &t.Timeout) },
 		"executor":    func(v ast.Node) { t.Executor = b.id(v, "executor") },
 		"rule":        func(v ast.Node) { t.Rule = b.joinRule(v) },
-	}
+	})
 	b.operators(known, &t)
 	b.mapping(p.value, what, known, laterTask...)
+	b.setLimits(&t, limits)
 	b.finishOperator(p, &t, run)
 	if run == nil && t.Kind == KindCommand && !b.hasErrorWithin(p) {
 		b.errorf(p.at, `add run: ["program", "argument"]`, "%s has no run", what)

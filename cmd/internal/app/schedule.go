@@ -115,6 +115,9 @@ func (a *app) watchDAGs(ctx context.Context) error {
 		dir.Builtin = map[string][]byte{"demo.yaml": configs.DemoDAG}
 	}
 	cfg, path := a.live.Load(), ""
+	if err := a.schedule.engine.SetPools(ctx, cfg.Pools); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("set pools: %w", err)
+	}
 	if cfg.DAGs != "" {
 		path = cfg.Path(cfg.DAGs)
 	}

@@ -1,0 +1,114 @@
+package engine
+
+import (
+	"fmt"
+
+	"millrace/scheduler"
+)
+
+// checkPools counts the slots of pools anew, and requires that what waits could not be started.
+func (s *sim) checkPools() {
+	used := map[string]int{}
+	for _, l := range s.e.core.runs {
+		for i := range l.Tasks {
+			if r := (ref{l, i}); l.Tasks[i].State.Active() && r.spec().Pool != "" {
+				used[r.spec().Pool] += r.poolSlots()
+			}
+		}
+	}
+	for name, p := range s.e.core.pools {
+		if p.used != used[name] || p.used > p.size {
+			panic(violation(fmt.Sprintf("pool %s: %d slots are held, %d are counted, of %d", name, used[name], p.used, p.size)))
+		}
+	}
+	q := s.e.core.queues["local"]
+	for _, ln := range q.lines {
+		head := q.head(ln)
+		if head != nil && len(q.active) < q.executor.Slots() && !ln.pool.room(head.list[0].poolSlots()).stopped() {
+			panic(violation(fmt.Sprintf("task %d of run %s is ready, and there is room", head.list[0].task, head.list[0].run.Row.ID)))
+		}
+	}
+}
+
+// checkGroups requires that no group has more runs under way than it may, that each live run is in its group, and that no place is free while
+// a run waits.
+func (s *sim) checkGroups() {
+	under := map[*group]int{}
+	for _, l := range s.e.core.runs {
+		switch g := l.group; {
+		case (g == nil) != (l.DAG.Concurrency == nil):
+			panic(violation("run " + l.Row.ID + " is in no group, or in one without a limit"))
+		case g == nil:
+		case l.held && l.Row.State != scheduler.StateQueued:
+			panic(violation("run " + l.Row.ID + " has started without a place"))
+		case !l.held:
+			under[g]++
+		}
+	}
+	for _, of := range s.e.core.groups {
+		for _, g := range of {
+			limit, waiting := s.e.core.limit(g), 0
+			for _, l := range g.waiting {
+				if !l.Row.State.Terminal() {
+					waiting++
+				}
+			}
+			if under[g] != len(g.active) || under[g] > limit || waiting > 0 && under[g] < limit || under[g]+waiting == 0 {
+				panic(violation(fmt.Sprintf("group %s: %d runs under way, %d places taken of %d, %d wait", g.name(), under[g], len(g.active), limit, waiting)))
+			}
+		}
+	}
+}
+
+// checkReasons requires that whatever waits can say why, and that the reason is a limit that was reached.
+func (s *sim) checkReasons() {
+	c := s.e.core
+	for _, l := range c.runs {
+		out := c.explain(l)
+		if out.Why.Code == "" || out.Why.Text == "" || l.held != (out.Why.Code == scheduler.CodeConcurrency) {
+			panic(violation(fmt.Sprintf("run %s is %s, and why is %+v", out.Run, out.State, out.Why)))
+		}
+		for i, t := range out.Tasks {
+			if fault := s.checkWhy(ref{l, i}, t.Why); fault != "" || t.Why.Text == "" {
+				panic(violation(fmt.Sprintf("task %s is %s, and why is %+v: %s", t.ID, t.State, t.Why, fault)))
+			}
+		}
+	}
+}
+
+// codes are the reasons that a task in a state can have.
+var codes = map[scheduler.State][]scheduler.Code{
+	scheduler.StateNone:        {scheduler.CodeParents},
+	scheduler.StateScheduled:   {scheduler.CodeSlots, scheduler.CodePool, scheduler.CodeConcurrency},
+	scheduler.StateUpForRetry:  {scheduler.CodeRetryAt},
+	scheduler.StateLaunching:   {scheduler.CodeLaunching, scheduler.CodeEnding},
+	scheduler.StateRunning:     {scheduler.CodeRunning, scheduler.CodeEnding},
+	scheduler.StateUnreachable: {scheduler.CodeUnreachable},
+}
+
+func (s *sim) checkWhy(r ref, why scheduler.Why) string {
+	t := &r.run.Tasks[r.task]
+	known := codes[t.State]
+	if t.State.Terminal() {
+		known = []scheduler.Code{scheduler.CodeEnded}
+	}
+	fits := false
+	for _, code := range known {
+		fits = fits || code == why.Code
+	}
+	switch {
+	case !fits:
+		return "the code does not fit the state"
+	case why.Code == scheduler.CodeParents && len(why.On) == 0:
+		return "no parent is named"
+	case why.Code == scheduler.CodeSlots || why.Code == scheduler.CodePool || why.Code == scheduler.CodeConcurrency:
+		if why.Used+why.Want <= why.Slots || len(why.On) == 0 || why.Name == "" {
+			return "there is room, or nobody holds it"
+		}
+	case why.Code == scheduler.CodeUnreachable || why.Code == scheduler.CodeRetryAt:
+		if why.Until.IsZero() {
+			return "no end is named"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,98 @@
+package scheduler
+
+import (
+	"context"
+	"time"
+)
+
+// Code says in one word why something waits, or that it does not.
+type Code string
+
+// The codes. Programs compare them; the sentence beside them is for people.
+const (
+	CodeParents     Code = "parents"     // parents of the task have not ended
+	CodeSlots       Code = "slots"       // the executor has no slot
+	CodePool        Code = "pool"        // the pool has not as many slots as the task needs
+	CodeConcurrency Code = "concurrency" // the run's group is full
+	CodeRetryAt     Code = "retry_at"    // the time of the next try has not come
+	CodeLaunching   Code = "launching"   // the executor has been told, and has not said that the task runs
+	CodeUnreachable Code = "unreachable" // the executor does not reach the task, which may run
+	CodeEnding      Code = "ending"      // it was asked to end, and has not ended yet
+	CodeRunning     Code = "running"     // it waits for nothing but itself
+	CodeEnded       Code = "ended"
+
+	// Codes of a batch for a rule.
+	CodePaused     Code = "paused"     // the DAG is paused
+	CodeHeld       Code = "held"       // held for another reason
+	CodeCoalescing Code = "coalescing" // in a group that is open
+	CodeFiltered   Code = "filtered"   // the rule does not want it
+	CodeDropped    Code = "dropped"    // it starts nothing, for want of rows or of the rule
+	CodeExpired    Code = "expired"    // what it was to be joined with did not come in time
+)
+
+// Why says why something is as it is, with the values on which that was decided.
+type Why struct {
+	Code Code `json:"code"`
+	// Text is a sentence for people.
+	Text string `json:"text"`
+	// Name is the executor, the pool or the group that has no room.
+	Name string `json:"name,omitempty"`
+	// Used of Slots are taken, and Want are needed. Ahead is how many of the same DAG and priority, or of the same group, come before.
+	Used  int `json:"used,omitempty"`
+	Slots int `json:"slots,omitempty"`
+	Want  int `json:"want,omitempty"`
+	Ahead int `json:"ahead,omitempty"`
+	// On are the ids of what is waited for, at most [MaxOn]: parents, and tasks or runs that hold what is wanted.
+	On []string `json:"on,omitempty"`
+	// Until is when the wait ends by itself.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// MaxOn bounds [Why.On].
+const MaxOn = 20
+
+// RunWhy explains a run and its tasks.
+type RunWhy struct {
+	Run   string    `json:"run"`
+	DAG   string    `json:"dag"`
+	State State     `json:"state"`
+	Why   Why       `json:"why"`
+	Tasks []TaskWhy `json:"tasks"`
+}
+
+// TaskWhy explains a task.
+type TaskWhy struct {
+	ID       string `json:"id"`
+	Task     string `json:"task"`
+	MapIndex int    `json:"map_index"`
+	State    State  `json:"state"`
+	Why      Why    `json:"why"`
+}
+
+// Slots is an executor or a pool, with who holds its slots and how many tasks wait for them.
+type Slots struct {
+	Kind  string `json:"kind"` // "executor" or "pool"
+	Name  string `json:"name"`
+	Slots int    `json:"slots"`
+	Used  int    `json:"used"`
+	// Waiting are tasks whose turn it is not, for want of slots here; of an executor they include those that wait for a pool.
+	Waiting int      `json:"waiting"`
+	Holders []Holder `json:"holders"`
+}
+
+// Holder is a task that holds slots.
+type Holder struct {
+	Task  string `json:"task"` // its id
+	DAG   string `json:"dag"`
+	Slots int    `json:"slots"`
+	// Since is when it was started, zero while it is being launched.
+	Since time.Time `json:"since,omitzero"`
+}
+
+// Explainer says why things wait, from the values on which the last decision was taken. Safe for concurrent use.
+type Explainer interface {
+	// Explain explains a run and each of its tasks. ErrNotFound, ErrUnavailable.
+	Explain(ctx context.Context, run string) (*RunWhy, error)
+	// Slots returns all executors and pools, in the order of their names.
+	Slots(ctx context.Context) ([]Slots, error)
+}
