@@ -38,7 +38,7 @@ type Disposition struct {
 	// Rule is [Rule.Name].
 	Rule string `json:"rule"`
 	Fate Fate   `json:"disposition"`
-	// Reason is a code, for Dropped ("void", "rule_removed"), Held ("paused") and Filtered ("types", "if", "if_error: …").
+	// Reason is a code, for Dropped ("gone", "rule_removed", "paused", "superseded"), Held ("paused") and Filtered ("types", "if", "if_error: …").
 	Reason string `json:"reason,omitempty"`
 	// Run is set for Run, Group for Coalesced, and kept when the group becomes a run.
 	Run   string    `json:"run,omitempty"`

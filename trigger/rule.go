@@ -23,8 +23,9 @@ type Rule struct {
 	// Version is the hash of the DAG version that the rule is read from, and that its runs pin.
 	Version string `json:"version"`
 	Kind    Kind   `json:"kind"`
-	// Paused holds what arrives instead of firing.
-	Paused bool `json:"paused,omitempty"`
+	// Paused holds what arrives instead of firing; WhenPaused says what becomes of it.
+	Paused     bool       `json:"paused,omitempty"`
+	WhenPaused WhenPaused `json:"when_paused,omitempty"`
 
 	// Tenant and Source select batches; Source "" or "*" selects all sources of the tenant, Tenant "" means "default", "*" all.
 	// Batches of quarantine lanes match only with Quarantine.
@@ -62,6 +63,16 @@ type Coalesce struct {
 	Quiet   time.Duration `json:"quiet,omitempty" yaml:"quiet"`
 	MaxWait time.Duration `json:"max_wait,omitempty" yaml:"max_wait"`
 }
+
+// WhenPaused says what becomes of the batches that come while a rule is paused. "" is PausedHold.
+type WhenPaused string
+
+// The ways. Of PausedLatest, batches with different keys do not count as one.
+const (
+	PausedHold   WhenPaused = "hold"   // all fire when the rule goes on
+	PausedDrop   WhenPaused = "drop"   // none does
+	PausedLatest WhenPaused = "latest" // the newest of each key does
+)
 
 // Catchup is what a cron rule does about the nominal times that it missed: the process was away, or the clock jumped ahead.
 type Catchup struct {

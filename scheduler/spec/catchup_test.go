@@ -36,6 +36,8 @@ func TestCatchup(t *testing.T) {
 		"{cron: '@daily', catchup: {window: 90d}}":         "the limit is 744h",
 		"{cron: '@daily', jitter: 2h}":                     "the limit is 1h",
 		"{batch: true, jitter: 1s}":                        "jitter has a meaning for cron rules only",
+		"{cron: '@daily', when_paused: drop}":              "when_paused has a meaning for batch rules only",
+		"{batch: true, when_paused: never}":                "write one of hold, drop, latest",
 		"{manual: true, catchup: {policy: skip}}":          "catchup has a meaning for cron rules only",
 		"{cron: '@daily', catchup: {polisy: skip}}":        `did you mean "policy"`,
 		"{cron: '@daily', catchup: {window: a long time}}": "window",

@@ -107,6 +107,7 @@ var ruleKeys = []Key{
 	is("on[].coalesce.max_bytes", size, "So many stored bytes."),
 	is("on[].coalesce.quiet", duration, "No batch came for so long."),
 	is("on[].coalesce.max_wait", duration, "The first batch is so old."),
+	is("on[].when_paused", word(pausedWords...), "What becomes of batches that come while the DAG is paused: all start runs when it goes on, none does, or the latest of each key. Default: hold."),
 	is("on[].cron", anyText, "A run at these times: minute, hour, day of month, month, day of week; or @hourly, @daily, @weekly, @monthly, @yearly."),
 	is("on[].timezone", anyText, "The zone in which cron is read, such as Europe/Berlin. Default: UTC."),
 	is("on[].jitter", duration, "Each run comes later by a part of this, at most 1h: the same for the same time, another for other rules."),

@@ -14,7 +14,7 @@ import (
 )
 
 // laterRule are keys of a rule that a later version will know.
-var laterRule = []string{"all_of", "expire", "order", "when_paused", "only_joined"}
+var laterRule = []string{"all_of", "expire", "order", "only_joined"}
 
 // manualOnly are the rules of a DAG without `on`: none. People may start any DAG.
 func (b *builder) manualOnly() []trigger.Rule { return []trigger.Rule{} }
@@ -30,7 +30,7 @@ func (b *builder) on(n ast.Node) {
 
 // ruleNodes are where the parts of a rule stand.
 type ruleNodes struct {
-	id, batch, cron, timezone, manual, key, filter, coalesce, jitter, catchup ast.Node
+	id, batch, cron, timezone, manual, key, filter, coalesce, jitter, catchup, whenPaused ast.Node
 }
 
 func (b *builder) rule(n ast.Node) (trigger.Rule, ast.Node) {
@@ -43,16 +43,17 @@ func (b *builder) rule(n ast.Node) (trigger.Rule, ast.Node) {
 		}
 	}
 	b.mapping(n, "a rule of on", fields{
-		"id":       func(v ast.Node) { at.id, r.ID = v, b.id(v, "rule") },
-		"batch":    func(v ast.Node) { at.batch = v; b.batch(v, &r) },
-		"if":       func(v ast.Node) { at.filter, r.If = v, b.expression(v, "if") },
-		"key":      func(v ast.Node) { at.key, r.Key = v, b.expression(v, "key") },
-		"coalesce": func(v ast.Node) { at.coalesce = v; r.Coalesce = b.coalesce(v) },
-		"cron":     func(v ast.Node) { at.cron, r.Cron = v, b.cron(v) },
-		"timezone": func(v ast.Node) { at.timezone, r.Timezone = v, b.timezone(v) },
-		"jitter":   func(v ast.Node) { at.jitter, r.Jitter = v, b.delay(v) },
-		"catchup":  func(v ast.Node) { at.catchup, r.Catchup = v, b.catchup(v) },
-		"manual":   func(v ast.Node) { at.manual = v; b.manual(v) },
+		"id":          func(v ast.Node) { at.id, r.ID = v, b.id(v, "rule") },
+		"batch":       func(v ast.Node) { at.batch = v; b.batch(v, &r) },
+		"if":          func(v ast.Node) { at.filter, r.If = v, b.expression(v, "if") },
+		"key":         func(v ast.Node) { at.key, r.Key = v, b.expression(v, "key") },
+		"coalesce":    func(v ast.Node) { at.coalesce = v; r.Coalesce = b.coalesce(v) },
+		"when_paused": func(v ast.Node) { at.whenPaused, r.WhenPaused = v, b.whenPaused(v) },
+		"cron":        func(v ast.Node) { at.cron, r.Cron = v, b.cron(v) },
+		"timezone":    func(v ast.Node) { at.timezone, r.Timezone = v, b.timezone(v) },
+		"jitter":      func(v ast.Node) { at.jitter, r.Jitter = v, b.delay(v) },
+		"catchup":     func(v ast.Node) { at.catchup, r.Catchup = v, b.catchup(v) },
+		"manual":      func(v ast.Node) { at.manual = v; b.manual(v) },
 	}, laterRule...)
 	b.ruleKind(n, &r, at, len(b.errs) > faults)
 	if r.ID == "" && at.id == nil {
@@ -90,6 +91,7 @@ func (b *builder) ruleKind(n ast.Node, r *trigger.Rule, at ruleNodes, faulty boo
 	only(trigger.KindBatch, at.filter, "if")
 	only(trigger.KindBatch, at.key, "key")
 	only(trigger.KindBatch, at.coalesce, "coalesce")
+	only(trigger.KindBatch, at.whenPaused, "when_paused")
 	only(trigger.KindCron, at.timezone, "timezone")
 	only(trigger.KindCron, at.jitter, "jitter")
 	only(trigger.KindCron, at.catchup, "catchup")
@@ -179,6 +181,17 @@ func (b *builder) timezone(n ast.Node) string {
 		b.errorf(n, `write a name such as "Europe/Berlin" or "UTC"`, "timezone %q is not known", name)
 	}
 	return name
+}
+
+// pausedWords are those that a file can name.
+var pausedWords = []string{string(trigger.PausedHold), string(trigger.PausedDrop), string(trigger.PausedLatest)}
+
+func (b *builder) whenPaused(n ast.Node) trigger.WhenPaused {
+	word := b.scalar(n, "when_paused")
+	if !slices.Contains(pausedWords, word) {
+		b.errorf(n, "write one of "+strings.Join(pausedWords, ", "), "when_paused %q is not known", word)
+	}
+	return trigger.WhenPaused(word)
 }
 
 // maxJitter bounds the delay of a cron rule's runs.

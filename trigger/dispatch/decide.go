@@ -17,6 +17,7 @@ import (
 const (
 	reasonGone        = "gone"         // the object was deleted
 	reasonRuleRemoved = "rule_removed" // the rule went while the batch was held or in an open group
+	reasonSuperseded  = "superseded"   // a newer batch of its key came while the rule was paused, which keeps the latest
 )
 
 // book is the part of the ledger that decisions are made on: what is provisional, and the ticks.
@@ -110,7 +111,7 @@ func (d *draft) sweep() {
 			for _, b := range g.Batches {
 				d.become(trigger.Disposition{Batch: b.ID, Rule: key.rule, Fate: trigger.FateHeld, Reason: rules.ReasonPaused})
 			}
-			d.held[key.rule] = append(d.holds(key.rule), g.Batches...)
+			d.hold(r, g.Batches...)
 			d.end(key, coalesce.Close(*g, coalesce.Paused))
 		}
 	}
@@ -181,9 +182,39 @@ func (d *draft) arrive(r *ref) {
 		case trigger.FateRun, trigger.FateCoalesced:
 			d.take(v.Rule, v.Key, b)
 		case trigger.FateHeld:
-			d.held[v.Rule.Name()] = append(d.holds(v.Rule.Name()), b)
+			d.hold(v.Rule, b)
 		}
 	}
+}
+
+// hold keeps batches until the rule is not paused any more.
+func (d *draft) hold(r *trigger.Rule, batches ...batcher.Batch) {
+	name := r.Name()
+	list := append(slices.Clip(d.holds(name)), batches...)
+	if r.WhenPaused == trigger.PausedLatest {
+		list = d.latest(r, list)
+	}
+	d.held[name] = list
+}
+
+// latest drops the batches that are not the newest of their key, and returns the others.
+func (d *draft) latest(r *trigger.Rule, list []batcher.Batch) []batcher.Batch {
+	var kept []batcher.Batch
+	newer := map[string]bool{}
+	for _, b := range slices.Backward(coalesce.Oldest(list)) {
+		key, err := d.set.Key(r.Name(), &b)
+		if err != nil { // it is dropped when it is released, and says why
+			key = b.ID
+		}
+		if newer[key] {
+			d.become(trigger.Disposition{Batch: b.ID, Rule: r.Name(), Fate: trigger.FateDropped, Reason: reasonSuperseded})
+			continue
+		}
+		newer[key] = true
+		kept = append(kept, b)
+	}
+	slices.Reverse(kept)
+	return kept
 }
 
 // take fires a rule for b, or puts b into the rule's group.

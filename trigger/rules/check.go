@@ -10,7 +10,7 @@ import (
 
 // Fault is one thing that is wrong with a rule, at a place of one of its fields.
 type Fault struct {
-	// Field is the key in the DAG file: "kind", "if", "key", "coalesce", "cron", "timezone", "jitter" or "catchup".
+	// Field is the key in the DAG file: "kind", "if", "key", "coalesce", "when_paused", "cron", "timezone", "jitter" or "catchup".
 	Field string
 	// Line and Column are the place within the value of the field, from 1; 0 if the whole is meant.
 	Line, Column int
@@ -47,6 +47,11 @@ func Check(r trigger.Rule) error {
 		expression("key", wantKey, r.Key)
 		if r.Coalesce != nil {
 			add("coalesce", r.Coalesce.Validate())
+		}
+		switch r.WhenPaused {
+		case "", trigger.PausedHold, trigger.PausedDrop, trigger.PausedLatest:
+		default:
+			add("when_paused", fmt.Errorf("%q is not known", r.WhenPaused))
 		}
 	case trigger.KindCron:
 		if c := r.Catchup; c != nil && (c.Window < 0 || c.Policy != trigger.CatchupAll && c.Policy != trigger.CatchupLatest && c.Policy != trigger.CatchupSkip) {

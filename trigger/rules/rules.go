@@ -212,6 +212,8 @@ func (c *compiled) judge(vars *activation, v *Verdict) {
 		}
 	}
 	switch {
+	case c.rule.Paused && c.rule.WhenPaused == trigger.PausedDrop:
+		v.Fate, v.Reason = trigger.FateDropped, ReasonPaused
 	case c.rule.Paused:
 		v.Fate, v.Reason = trigger.FateHeld, ReasonPaused
 	case c.rule.Coalesce != nil:
