@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,20 +14,27 @@ import (
 	"millrace/scheduler"
 )
 
-// fileBlock is a block of a page whose first line names the file that it is: "# /srv/dags/count.py".
-var fileBlock = regexp.MustCompile("(?s)```[a-z]+\n(?:#|//) (/srv/\\S+)\n(.*?)```")
+// fileBlock is a block of a page whose first line, but for "#!", names the file that it is: "# /srv/dags/count.py".
+var fileBlock = regexp.MustCompile("(?s)```[a-z]+\n(#![^\n]*\n)?(?:#|//) (/srv/\\S+)\n(.*?)```")
 
-// pageFiles writes the files of a page, with /srv/dags as dir and /srv/millrace as the source tree, and returns how many there are.
+// pageFiles writes the files of a page, with /srv/dags as dir, /srv/src beside it and /srv/millrace as the source tree, and returns how many there
+// are. Those that begin with "#!" are executable.
 func pageFiles(t *testing.T, page, dir string) int {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(repoRoot(t), page))
 	if err != nil {
 		t.Fatal(err)
 	}
-	places := strings.NewReplacer("/srv/dags", dir, "/srv/millrace", repoRoot(t))
+	places := strings.NewReplacer("/srv/dags", dir, "/srv/src", dir+"-src", "/srv/millrace", repoRoot(t))
 	files := fileBlock.FindAllStringSubmatch(string(text), -1)
 	for _, m := range files {
-		write(t, places.Replace(m[1]), places.Replace(m[2]))
+		path := places.Replace(m[2])
+		write(t, path, m[1]+places.Replace(m[3]))
+		if m[1] != "" {
+			if err := os.Chmod(path, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	return len(files)
 }
@@ -63,6 +72,100 @@ func TestPythonPage(t *testing.T) {
 	if jobs, err := os.ReadFile(filepath.Join(dir, "jobs.txt")); err != nil || strings.Count(string(jobs), "\n") != 1 {
 		t.Errorf("jobs that were submitted: %q, %v, want one", jobs, err)
 	}
+}
+
+// TestGoPage runs docs/sdk-go.md: a program in a module of its own is tested, built without a network, and run by the server; so is the shell
+// script. Then the program is replaced by a broken one and by a new one.
+func TestGoPage(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "dags")
+	if n := pageFiles(t, "docs/sdk-go.md", dir); n != 4 {
+		t.Fatalf("the page has %d files, want 4", n)
+	}
+	src, program := dir+"-src/orders", filepath.Join(dir, "orders.dag")
+	goRun(t, src, "vet", ".")
+	goRun(t, src, "test", ".")
+	s := newServer(t, "dev", "--log-level", "error", "--dags", dir)
+	s.env = append(s.env, "MILLRACE_BATCH__MAX_AGE=20ms")
+	s.start()
+	goRun(t, src, "build", "-o", program, ".")
+	first := s.head("orders", func(h scheduler.DAGHead) bool { return h.Version != "" && h.Error == "" && h.File == "orders.dag" })
+	if status, _, err := s.track("go-1"); err != nil || status != 200 {
+		t.Fatalf("status %d, %v", status, err)
+	}
+	s.waitFor("done with a run", func() bool { return len(s.succeeded("orders")) == 1 })
+	s.saysInRun("orders", 1, "msg=counted orders=1 batches=1", "error: the warehouse went away")
+	s.saysInRun("orders", 2, "msg=loading orders=1 into=orders job=job-1 try=2")
+	if jobs, err := os.ReadFile(filepath.Join(dir, "jobs.txt")); err != nil || strings.Count(string(jobs), "\n") != 1 {
+		t.Errorf("jobs that were submitted: %q, %v, want one", jobs, err)
+	}
+	s.triggered("hello")
+	s.saysInRun("hello", 1, "hello from say of run r")
+
+	// The program is broken: what was in force stays, and its copy runs.
+	write(t, program+".tmp", "#!/bin/sh\necho no connection >&2; exit 3\n")
+	if err := errors.Join(os.Chmod(program+".tmp", 0o755), os.Rename(program+".tmp", program)); err != nil {
+		t.Fatal(err)
+	}
+	broken := s.head("orders", func(h scheduler.DAGHead) bool { return h.Error != "" })
+	if broken.Version != first.Version || !strings.Contains(broken.Error, "exit code 3; it says:\nno connection") {
+		t.Errorf("version %s, want %s; error:\n%s", broken.Version, first.Version, broken.Error)
+	}
+	if text, code := validated(t, program); code != exitFailed || !strings.Contains(text, "no connection") {
+		t.Errorf("dags validate of the broken program: exit %d, %s", code, text)
+	}
+	if status, _, err := s.track("go-2"); err != nil || status != 200 {
+		t.Fatalf("status %d, %v", status, err)
+	}
+	s.waitFor("done with another run", func() bool { return len(s.succeeded("orders")) == 2 })
+
+	// A new one is in force; over a restart, too.
+	text := readPage(t, src+"/main.go")
+	write(t, src+"/main.go", strings.Replace(text, `"loading"`, `"reloading"`, 1))
+	remove(t, program)
+	goRun(t, src, "build", "-o", program, ".")
+	second := s.head("orders", func(h scheduler.DAGHead) bool { return h.Error == "" && h.Version != first.Version })
+	if text, code := validated(t, program); code != exitOK || !strings.Contains(text, "orders, 1 rule, 2 tasks") {
+		t.Errorf("dags validate: exit %d, %s", code, text)
+	}
+	s.kill()
+	s.start()
+	if again := s.head("orders", func(scheduler.DAGHead) bool { return true }); again.Version != second.Version || again.Error != "" {
+		t.Errorf("after a restart: %+v, want version %s", again, second.Version)
+	}
+	if status, _, err := s.track("go-3"); err != nil || status != 200 {
+		t.Fatalf("status %d, %v", status, err)
+	}
+	s.waitFor("done with a third run", func() bool { return len(s.succeeded("orders")) == 3 })
+	s.saysInRun("orders", 2, "msg=reloading orders=1")
+}
+
+// validated runs `dags validate` on a file.
+func validated(t *testing.T, file string) (string, int) {
+	t.Helper()
+	var out bytes.Buffer
+	code := run(t.Context(), []string{"dags", "validate", file}, streams{in: strings.NewReader(""), out: &out, err: &out})
+	return out.String(), code
+}
+
+// goRun runs the go command in a module, without a network.
+func goRun(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	cmd := exec.Command("go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOPROXY=off", "GOWORK=off", "GOFLAGS=", "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+func readPage(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // triggered starts a run by hand and waits until it has succeeded.

@@ -160,7 +160,7 @@ func validate(files []string) ([]verdict, error) {
 		if err != nil {
 			return nil, err
 		}
-		dags, warnings, err := app.CheckDAGs(file, src)
+		dags, warnings, err := checkDAGs(file, src)
 		if err != nil {
 			out = append(out, verdict{File: file, Error: err.Error(), Warnings: warnings})
 			continue
@@ -171,6 +171,14 @@ func validate(files []string) ([]verdict, error) {
 		}
 	}
 	return out, nil
+}
+
+// checkDAGs asks a program, and reads any other file.
+func checkDAGs(file string, src []byte) ([]scheduler.DAG, []spec.Warning, error) {
+	if spec.IsProgram(file) {
+		return app.AskDAGs(file)
+	}
+	return app.CheckDAGs(file, src)
 }
 
 func newDAGsTrigger(g *global) *cobra.Command {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -25,6 +24,11 @@ type DirOptions struct {
 	Poll time.Duration
 	// Settle is how long a change must be quiet before files are read. 0: 20 ms.
 	Settle time.Duration
+	// Programs is where copies of the directory's programs are kept; "": programs are not run. See program.go.
+	Programs string
+	// Ask is how long a program may take to describe its DAGs, 0: 10 s; AskAgain is how long after a failure that may have been the machine's
+	// it is asked again, 0: 1 min.
+	Ask, AskAgain time.Duration
 	// Builtin are files that come with the program, by name.
 	Builtin map[string][]byte
 	// Logger may be nil.
@@ -37,14 +41,16 @@ const maxFiles = 20_000
 // racy is how young a file's time may be, when it is read, for a later change to keep that time.
 const racy = 2 * time.Second
 
-// Dir watches a directory of DAG files: every *.yaml and *.yml in it and below, except in hidden directories. It reads a file again only
-// when its size or time changed, and compiles it only when its content did.
+// Dir watches a directory of DAG files: every *.yaml and *.yml in it and below, and every program, *.dag, except in hidden directories. It
+// reads a file again only when its size, time or mode changed, and compiles it, or asks it, only when its content did.
 type Dir struct {
 	path  string
 	opts  DirOptions
 	log   *slog.Logger
 	files map[string]*entry
 	built []File
+	// asks are the programs that the present scan found to be new.
+	asks map[string]*entry
 	// parent: the parent of path is watched, since path does not exist.
 	parent bool
 	// lastErr is the fault that was logged last, so that it is not logged again at each poll.
@@ -55,6 +61,10 @@ type Dir struct {
 type entry struct {
 	size int64
 	time time.Time
+	mode fs.FileMode
+	// pin is the copy of a program; again is when it is asked once more, or zero.
+	pin   string
+	again time.Time
 	// fresh: the file was so young when it was read that its time proves nothing.
 	fresh bool
 	sum   [sha256.Size]byte
@@ -65,6 +75,8 @@ type entry struct {
 func NewDir(path string, opts DirOptions) *Dir {
 	opts.Poll = cmp.Or(opts.Poll, 5*time.Second)
 	opts.Settle = cmp.Or(opts.Settle, 20*time.Millisecond)
+	opts.Ask = cmp.Or(opts.Ask, 10*time.Second)
+	opts.AskAgain = cmp.Or(opts.AskAgain, time.Minute)
 	d := &Dir{path: path, opts: opts, log: opts.Logger, files: map[string]*entry{}}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -90,8 +102,18 @@ func (d *Dir) Run(ctx context.Context, apply func(ctx context.Context, set Set) 
 	pending := true // the first set is always news
 	poll := time.NewTicker(d.opts.Poll)
 	defer poll.Stop()
+	var swept time.Time
 	for {
-		changed, partial := d.scan(watcher)
+		changed, partial := d.scan(ctx, watcher)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if now := time.Now(); now.Sub(swept) > sweepEvery {
+			swept = now
+			if err := d.sweepPins(now); err != nil {
+				d.log.Warn("old copies of programs could not be removed", "path", d.opts.Programs, "err", err)
+			}
+		}
 		if pending = pending || changed; pending {
 			err := apply(ctx, d.set(partial))
 			if pending = err != nil; pending && ctx.Err() == nil {
@@ -141,7 +163,7 @@ func (d *Dir) settle(ctx context.Context, events <-chan fsnotify.Event) bool {
 
 // Read reads the directory once and returns its files, for commands that only look.
 func (d *Dir) Read() Set {
-	_, partial := d.scan(nil)
+	_, partial := d.scan(context.Background(), nil)
 	return d.set(partial)
 }
 
@@ -155,10 +177,11 @@ func (d *Dir) set(partial bool) Set {
 }
 
 // scan brings files up to date. partial says that a part of the directory could not be read; what was known of that part stays.
-func (d *Dir) scan(w *fsnotify.Watcher) (changed, partial bool) {
+func (d *Dir) scan(ctx context.Context, w *fsnotify.Watcher) (changed, partial bool) {
 	if d.path == "" {
 		return false, false
 	}
+	d.asks = map[string]*entry{}
 	d.attend(w)
 	found := map[string]bool{}
 	var unread []string
@@ -190,11 +213,12 @@ func (d *Dir) scan(w *fsnotify.Watcher) (changed, partial bool) {
 		if d.refresh(name, path) {
 			changed = true
 		}
-		if d.files[name] != nil {
+		if d.files[name] != nil || d.asks[name] != nil {
 			found[name] = true
 		}
 		return nil
 	})
+	changed = d.askAll(ctx) || changed
 	if err != nil {
 		d.complain(err)
 		return changed, true
@@ -247,7 +271,7 @@ func (d *Dir) complain(err error) {
 
 func isDAGFile(path string) bool {
 	ext := filepath.Ext(path)
-	return ext == ".yaml" || ext == ".yml"
+	return ext == ".yaml" || ext == ".yml" || ext == programExt
 }
 
 // within reports whether name is one of dirs or below one.
@@ -261,32 +285,52 @@ func (d *Dir) refresh(name, path string) bool {
 	if err != nil || !info.Mode().IsRegular() {
 		return false
 	}
-	old := d.files[name]
-	if old != nil && !old.fresh && old.size == info.Size() && old.time.Equal(info.ModTime()) {
+	old, at := d.files[name], time.Now()
+	due := old != nil && !old.again.IsZero() && at.After(old.again)
+	if old != nil && !old.fresh && !due && old.size == info.Size() && old.time.Equal(info.ModTime()) && old.mode == info.Mode() {
 		return false
 	}
-	now := &entry{size: info.Size(), time: info.ModTime(), fresh: time.Since(info.ModTime()) < racy}
-	src, err := readBounded(path)
-	if err != nil {
-		now.file = File{Name: name, Faults: Errors{{File: name, Msg: fmt.Sprintf("can not be read: %v", err)}}}
-		now.sum = sha256.Sum256([]byte("fault " + err.Error()))
-	} else {
+	now := &entry{size: info.Size(), time: info.ModTime(), mode: info.Mode(), fresh: at.Sub(info.ModTime()) < racy}
+	var src []byte
+	if IsProgram(path) {
+		now.pin, now.sum, err = d.pin(path)
+	} else if src, err = readBounded(path); err == nil {
 		now.sum = sha256.Sum256(src)
 	}
-	if old != nil && old.sum == now.sum {
-		now.file = old.file
+	if errors.Is(err, errChanging) {
+		return false
+	}
+	if err != nil {
+		now.file = faulty(name, err)
+		now.sum = sha256.Sum256([]byte("fault " + err.Error()))
+		if _, own := errors.AsType[*Error](err); IsProgram(path) && !own {
+			now.again = at.Add(d.opts.AskAgain) // There may have been no room for its copy.
+		}
+	}
+	if old != nil && old.sum == now.sum && (!due || err != nil) {
+		now.file, now.again = old.file, cmp.Or(now.again, old.again)
 		d.files[name] = now
 		return false
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case IsProgram(path):
+		d.asks[name] = now // askAll goes on
+		return false
+	default:
 		now.file = ReadFile(name, src)
-		for i := range now.file.Warnings {
-			w := &now.file.Warnings[i]
-			d.log.Warn("DAG file is in force, but may not do what it should", "dag", w.DAG, "warning", w.String())
-		}
+		d.warn(&now.file)
 	}
 	d.files[name] = now
 	return true
+}
+
+// warn logs what is permitted in a file and probably not meant.
+func (d *Dir) warn(f *File) {
+	for i := range f.Warnings {
+		w := &f.Warnings[i]
+		d.log.Warn("DAG file is in force, but may not do what it should", "dag", w.DAG, "warning", w.String())
+	}
 }
 
 // readBounded reads a file up to one byte more than [Compile] takes.

@@ -154,13 +154,13 @@ func TestDirPollsWhereThereAreNoEvents(t *testing.T) {
 	now := time.Now()
 	for _, id := range []string{"one", "two"} {
 		write(simple(id), now)
-		if changed, _ := d.scan(nil); !changed || describe(d.set(false)) != "a.yaml["+id+"]" {
+		if changed, _ := d.scan(t.Context(), nil); !changed || describe(d.set(false)) != "a.yaml["+id+"]" {
 			t.Errorf("got %s, %v", describe(d.set(false)), changed)
 		}
 	}
 	old := now.Add(-time.Hour)
 	write(simple("two"), old)
-	if changed, _ := d.scan(nil); changed {
+	if changed, _ := d.scan(t.Context(), nil); changed {
 		t.Error("a new time alone is a change")
 	}
 	if e := d.files["a.yaml"]; e.fresh {
@@ -228,7 +228,7 @@ func BenchmarkDir(b *testing.B) {
 			e.fresh = false
 		}
 		for b.Loop() {
-			if changed, _ := d.scan(nil); changed {
+			if changed, _ := d.scan(b.Context(), nil); changed {
 				b.Fatal("changed")
 			}
 		}

@@ -110,7 +110,7 @@ func (a *app) followDAGs(ctx context.Context) error {
 }
 
 func (a *app) watchDAGs(ctx context.Context) error {
-	dir := spec.DirOptions{Logger: a.log}
+	dir := spec.DirOptions{Logger: a.log, Programs: a.cfg.Data("programs")}
 	if a.opts.Demo {
 		dir.Builtin = map[string][]byte{"demo.yaml": configs.DemoDAG}
 	}

@@ -9,7 +9,11 @@ import (
 	"testing"
 )
 
-var link = regexp.MustCompile(`\]\(([^)#\s]+)(#[^)]*)?\)`)
+var (
+	link = regexp.MustCompile(`\]\(([^)#\s]+)(#[^)]*)?\)`)
+	// code is where brackets before parentheses are no link.
+	code = regexp.MustCompile("(?s)```.*?```|`[^`\n]*`")
+)
 
 // TestLinks holds every relative link of a Markdown page to a file that is there.
 func TestLinks(t *testing.T) {
@@ -30,7 +34,7 @@ func TestLinks(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+		for _, m := range link.FindAllStringSubmatch(code.ReplaceAllString(string(text), ""), -1) {
 			if strings.Contains(m[1], "://") || strings.HasPrefix(m[1], "mailto:") {
 				continue
 			}
