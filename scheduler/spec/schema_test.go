@@ -203,8 +203,8 @@ const referenceHead = `# DAG files
 <!-- Written by ` + "`go test ./scheduler/spec -update`" + ` from the keys of scheduler/spec/keys.go; change those, not this page. -->
 
 A DAG file is YAML: one DAG, or several with ` + "`---`" + ` between them. [tasks.md](tasks.md) says what a task is given and how it answers.
-` + "`millrace dags validate`" + ` reports all that is wrong with a file, ` + "`dags lint`" + ` also what is probably not meant, ` + "`dags graph`" + ` draws it, and
-` + "`dags diff`" + ` says what it would change on a server.
+` + "`millrace dags validate`" + ` reports all that is wrong with a file, ` + "`dags lint`" + ` also what is probably not meant, ` + "`dags graph`" + ` draws it,
+` + "`dags diff`" + ` says what it would change on a server, and ` + "`dags test`" + ` runs it on this machine, without one.
 
 ` + "```yaml" + `
 # yaml-language-server: $schema=dag.schema.json
