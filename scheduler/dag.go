@@ -118,6 +118,8 @@ type Timeout struct {
 	// Run is from exec to exit. Grace is from SIGTERM to SIGKILL; default 10 s.
 	Run   time.Duration `json:"run,omitempty"`
 	Grace time.Duration `json:"grace,omitempty"`
+	// Heartbeat is how long it may run without a sign of life; at least 1 s.
+	Heartbeat time.Duration `json:"heartbeat,omitempty"`
 }
 
 // Exit codes with a meaning.

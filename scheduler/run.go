@@ -130,6 +130,9 @@ type Launch struct {
 	// Timeout is from exec to SIGTERM, 0 is none; Grace from SIGTERM to SIGKILL.
 	Timeout time.Duration
 	Grace   time.Duration
+	// Heartbeat is how long the attempt may go without changing the file that MILLRACE_HEARTBEAT names, before it is ended as for Timeout. 0: it
+	// need not beat, and has no such file. An executor that can not watch a file ignores it.
+	Heartbeat time.Duration
 }
 
 // Outcome is what an executor knows of an attempt.

@@ -9,20 +9,24 @@ import (
 	"millrace/scheduler"
 )
 
-// timeoutsDAG has a task that holds the only slot until its file is there, and two for which that is too long, or the start is.
+// timeoutsDAG has a task that holds the only slot until its file is there, one for which that is too long, one that beats once, and one for which its
+// start is too late.
 const timeoutsDAG = `dag: holds
 tasks: {one: {run: "until [ -e '@DIR/go' ]; do sleep 0.02; done"}}
 ---
 dag: queues
 tasks: {one: {run: ["true"], retry: 1, timeout: {queue: 200ms}}}
 ---
+dag: hangs
+tasks: {one: {run: "date > $MILLRACE_HEARTBEAT; sleep 1000", timeout: {heartbeat: 1s}}}
+---
 dag: starts
 tasks: {one: {run: "sleep 1000", timeout: {start: 200ms}}}
 `
 
-// TestTimeoutsBeforeTheStart: a task that gets no slot in time fails, each wait counting as a try; so does one that is not started in time,
-// here because the process that starts tasks stands still, and it is not left running.
-func TestTimeoutsBeforeTheStart(t *testing.T) {
+// TestTimeouts: a task that gets no slot in time fails, each wait counting as a try; so does one that does not beat any more, and one that is not
+// started in time, here because the process that starts tasks stands still; it is not left running.
+func TestTimeouts(t *testing.T) {
 	t.Parallel()
 	work := t.TempDir()
 	dir := dagDir(t, map[string]string{"timeouts.yaml": strings.ReplaceAll(timeoutsDAG, "@DIR", work)})
@@ -51,6 +55,12 @@ func TestTimeoutsBeforeTheStart(t *testing.T) {
 	}
 	write(t, filepath.Join(work, "go"), "")
 	s.waitFor("free", func() bool { return task(holder).Run.State == scheduler.StateSuccess })
+
+	hung := start("hangs")
+	s.waitFor("rid of the task that hangs", func() bool { return task(hung).Run.State.Terminal() })
+	if d := task(hung); d.Run.State != scheduler.StateFailed || !strings.Contains(d.Run.Reason, "no heartbeat for 1s (timeout.heartbeat)") {
+		t.Errorf("the task that hangs: got %+v of run %+v", d.Tasks[0], d.Run)
+	}
 
 	runners := s.runners()
 	if len(runners) != 1 {

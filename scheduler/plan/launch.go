@@ -59,7 +59,7 @@ func (r *Run) Launch(i, try int, op scheduler.Operator, base []string) (schedule
 	}
 	l := scheduler.Launch{
 		ID: t.AttemptID(try), Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: try, Argv: argv,
-		Timeout: task.Timeout.Run, Grace: r.Grace(i),
+		Timeout: task.Timeout.Run, Grace: r.Grace(i), Heartbeat: task.Timeout.Heartbeat,
 	}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		l.Env = append(l.Env, name+"="+env[name])

@@ -146,6 +146,7 @@ var sharedKeys = []Key{
 	is("timeout.queue", duration, "From when it may run until it has a slot. Then this try has failed. Default: no bound."),
 	is("timeout.start", duration, "From then until it runs. Then it is ended, and this try has failed. Default: no bound."),
 	is("timeout.run", duration, "From the start of the program to SIGTERM."),
+	is("timeout.heartbeat", duration, "It is ended if it has not changed the file that MILLRACE_HEARTBEAT names for so long. At least 1s. Default: it need not."),
 	is("timeout.grace", duration, "From SIGTERM to SIGKILL. Default: 10s."),
 }
 

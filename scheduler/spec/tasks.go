@@ -38,7 +38,6 @@ var (
 		"image", "args", "resources", "constraints", "foreach", "output", "cache", "sql",
 		"dag", "approval", "concurrency", "deadline", "heartbeat", "setup", "teardown", "group", "secrets", "at_least_once_fast",
 	}
-	laterTimeout = []string{"heartbeat"}
 )
 
 func (b *builder) readDefaults(n ast.Node) {
@@ -259,7 +258,7 @@ func (b *builder) exits(n ast.Node, what string) []int {
 	return slices.Compact(out)
 }
 
-// timeout reads the bound of a run, or {queue, start, run, grace}.
+// timeout reads the bound of a run, or {queue, start, run, heartbeat, grace}.
 func (b *builder) timeout(n ast.Node, t *scheduler.Timeout) {
 	switch b.resolve(n).(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:
@@ -268,11 +267,15 @@ func (b *builder) timeout(n ast.Node, t *scheduler.Timeout) {
 		return
 	}
 	b.mapping(n, "timeout", fields{
-		"queue": func(v ast.Node) { t.Queue = b.duration(v, "queue") },
-		"start": func(v ast.Node) { t.Start = b.duration(v, "start") },
-		"run":   func(v ast.Node) { t.Run = b.duration(v, "run") },
-		"grace": func(v ast.Node) { t.Grace = b.duration(v, "grace") },
-	}, laterTimeout...)
+		"queue":     func(v ast.Node) { t.Queue = b.duration(v, "queue") },
+		"start":     func(v ast.Node) { t.Start = b.duration(v, "start") },
+		"run":       func(v ast.Node) { t.Run = b.duration(v, "run") },
+		"grace":     func(v ast.Node) { t.Grace = b.duration(v, "grace") },
+		"heartbeat": func(v ast.Node) { t.Heartbeat = b.duration(v, "heartbeat") },
+	})
+	if t.Heartbeat > 0 && t.Heartbeat < time.Second {
+		b.errorf(n, "", "heartbeat is shorter than 1s")
+	}
 	if t.Grace > 0 && t.Grace < time.Millisecond {
 		b.errorf(n, "", "grace is shorter than 1ms")
 	}

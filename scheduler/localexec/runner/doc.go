@@ -11,7 +11,7 @@
 //	<dir>/journal    what was decided and seen; format in journal.go, fold in table.go
 //	<dir>/logs/      one file for each attempt, never removed here
 //	<dir>/state/     what tasks keep for their next try; made by them, removed by the client when the run has ended
-//	<dir>/attempts/  input.json, output.json and the working directory of each attempt; removed or used again when its end was taken
+//	<dir>/attempts/  input.json, output.json, perhaps heartbeat, and the working directory of each attempt; removed or used again when its end was taken
 //
 // # At most once
 //

@@ -113,7 +113,14 @@ func (p *place) prepare(l *scheduler.Launch) ([]string, error) {
 	if err := p.root.WriteFile(filepath.Join(name, inputName), l.Input, fileMode); err != nil {
 		return nil, fmt.Errorf("write input: %w", err)
 	}
-	return append(l.Env[:len(l.Env):len(l.Env)],
+	env := l.Env[:len(l.Env):len(l.Env)]
+	if l.Heartbeat > 0 {
+		if err := p.root.WriteFile(filepath.Join(name, heartbeatName), nil, fileMode); err != nil {
+			return nil, fmt.Errorf("make heartbeat file: %w", err)
+		}
+		env = append(env, "MILLRACE_HEARTBEAT="+p.heartbeatPath(l.ID))
+	}
+	return append(env,
 		"MILLRACE_INPUT="+filepath.Join(p.dir, name, inputName), p.outputVar(l.ID),
 		"MILLRACE_STATE="+filepath.Join(p.dir, StateName(l.Run, l.Task, l.MapIndex))), nil
 }

@@ -33,6 +33,8 @@ type claim struct {
 	At      time.Time     `json:"at"`
 	Timeout time.Duration `json:"timeout,omitempty"`
 	Grace   time.Duration `json:"grace,omitempty"`
+	// Heartbeat came later; a runner that does not know it does not watch for it.
+	Heartbeat time.Duration `json:"heartbeat,omitempty"`
 }
 
 // process names a process for as long as the machine is up: a pid alone is reused.

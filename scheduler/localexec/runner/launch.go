@@ -25,7 +25,7 @@ func (r *runner) claim(c *client, m *Message) {
 			r.news(a) // Claimed before: it is never started again, but its report may be missed.
 			continue
 		}
-		rec := record{ID: l.ID, Claim: &claim{At: now, Timeout: l.Timeout, Grace: l.Grace}}
+		rec := record{ID: l.ID, Claim: &claim{At: now, Timeout: l.Timeout, Grace: l.Grace, Heartbeat: l.Heartbeat}}
 		r.tab.apply(rec)
 		a := r.tab.all[l.ID]
 		a.launch, a.log = l, r.place.logPath(l.ID)

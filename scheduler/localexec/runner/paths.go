@@ -17,17 +17,19 @@ import (
 
 // Names in the directory of a runner.
 const (
-	socketName   = "socket"
-	lockName     = "LOCK"
-	journalName  = "journal"
-	logsDir      = "logs"
-	attemptsDir  = "attempts"
-	stateDir     = "state"
-	stderrName   = "runner.log"
-	inputName    = "input.json"
-	outputName   = "output.json"
-	workName     = "work"
-	maxNameBytes = 150
+	socketName  = "socket"
+	lockName    = "LOCK"
+	journalName = "journal"
+	logsDir     = "logs"
+	attemptsDir = "attempts"
+	stateDir    = "state"
+	stderrName  = "runner.log"
+	inputName   = "input.json"
+	outputName  = "output.json"
+	workName    = "work"
+	// heartbeatName is there for attempts that have to beat. Their directories are not used again: see [place.recycle].
+	heartbeatName = "heartbeat"
+	maxNameBytes  = 150
 )
 
 // LogName returns where the output of an attempt is, relative to the runner's directory: logs/<run>/<task>.<map index>.<try>.log. It depends

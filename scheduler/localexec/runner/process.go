@@ -82,6 +82,9 @@ func (r *runner) finish(a *attempt) {
 	case stopTimeout:
 		rep.Outcome = scheduler.OutcomeTimeout
 		rep.Reason = "timeout: ran longer than " + a.claim.Timeout.String()
+	case stopHeartbeat:
+		rep.Outcome = scheduler.OutcomeTimeout
+		rep.Reason = "no heartbeat for " + a.claim.Heartbeat.String() + " (timeout.heartbeat)"
 	case stopLog:
 		rep.Reason = "log_limit: wrote more output than permitted"
 	case stopAsked:

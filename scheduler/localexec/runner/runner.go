@@ -22,7 +22,7 @@ import (
 const (
 	defaultMaxLog = 1 << 30
 	defaultIdle   = 5 * time.Second // Whoever has started us connects at once, or is gone.
-	// logPoll is how often the sizes of logs are looked at, and lingerPoll how often a group that must die is.
+	// logPoll is how often the sizes of logs and the heartbeats are looked at, and lingerPoll how often a group that must die is.
 	logPoll    = 500 * time.Millisecond
 	lingerPoll = 20 * time.Millisecond
 	// mendPoll is how often a journal that could not be written is tried again.
@@ -121,6 +121,7 @@ func (r *runner) loop(ctx context.Context) error {
 			r.execute(a)
 		case <-r.logTick:
 			r.checkLogs()
+			r.checkBeats()
 		case <-r.lingerTick:
 			r.checkLingering()
 		case <-r.mendTick:

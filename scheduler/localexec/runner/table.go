@@ -31,6 +31,7 @@ type attempt struct {
 	adopted bool              // was started by a runner that is dead, and is not our child
 	pending bool              // in runner.pending
 	timer   *time.Timer       // fires at the next of timeout and end of grace
+	pulse   pulse             // of its heartbeat
 	log     string            // full path of the output
 }
 
@@ -48,6 +49,8 @@ const (
 	stopAsked   stopReason = "killed on request"
 	stopTimeout stopReason = "timeout"
 	stopLog     stopReason = "log_limit"
+	// stopHeartbeat: it has not beaten for too long.
+	stopHeartbeat stopReason = "heartbeat"
 )
 
 func (a *attempt) active() bool { return a.end == nil }

@@ -24,7 +24,7 @@ func samples() []*Message {
 		{Kind: KindHello, Hello: &Hello{Proto: Proto, Journal: JournalVersion, Argv: []string{"/bin/millrace", "runner"}, Exe: "1:2:3:4.5", MaxLog: 6, Idle: 7}},
 		{Kind: KindWelcome, Welcome: &Welcome{Proto: Proto, PID: 8, Error: "e"}, Active: 9},
 		{Kind: KindLaunch, Seq: 1, Launch: []scheduler.Launch{{
-			ID: "i", Run: "r", Task: "t", MapIndex: -1, Try: 2, Argv: []string{"a"}, Env: []string{"A=b"}, Input: []byte("in"), Timeout: 3, Grace: 4,
+			ID: "i", Run: "r", Task: "t", MapIndex: -1, Try: 2, Argv: []string{"a"}, Env: []string{"A=b"}, Input: []byte("in"), Timeout: 3, Grace: 4, Heartbeat: 5,
 		}}},
 		{Kind: KindKill, Seq: 2, Kill: &Kill{ID: "i", Grace: 5}},
 		{Kind: KindReconcile, Seq: 3, IDs: []string{"i"}},
