@@ -168,6 +168,37 @@ func readPage(t *testing.T, path string) string {
 	return string(text)
 }
 
+// TestStateOfShellTask runs the block of docs/tasks.md on MILLRACE_STATE: the first try submits a job and fails, the second waits for that job.
+func TestStateOfShellTask(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, page, found := strings.Cut(readPage(t, filepath.Join(repoRoot(t), "docs/tasks.md")), "## What a try leaves to the next\n")
+	m := shellBlock.FindStringSubmatch(page)
+	if !found || m == nil {
+		t.Fatal("docs/tasks.md has no block on state")
+	}
+	for name, text := range map[string]string{
+		"submit": `echo "$2" >> "` + dir + `/jobs"; echo job-1`, "wait-for": `echo "waiting for $1"; test "$MILLRACE_TRY" = 2`, "task": m[1],
+	} {
+		path := filepath.Join(dir, "bin", name)
+		write(t, path, "#!/bin/sh\n"+text)
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newServer(t, "dev", "--log-level", "error", "--dags", dagDir(t, map[string]string{"d.yaml": "dag: d\ntasks: {a: {run: [task], retry: 2, env: {PATH: '" +
+		dir + "/bin:/usr/bin:/bin'}}}\n"}))
+	s.start()
+	s.head("d", func(h scheduler.DAGHead) bool { return h.Version != "" })
+	s.triggered("d")
+	for try := range 2 {
+		s.saysInRun("d", try+1, "waiting for job-1")
+	}
+	if jobs := readPage(t, dir+"/jobs"); jobs != s.runs("d")[0].ID+"/a\n" {
+		t.Errorf("jobs that were submitted: %q, want one, under the idempotency key", jobs)
+	}
+}
+
 // triggered starts a run by hand and waits until it has succeeded.
 func (s *server) triggered(dag string, args ...string) {
 	s.t.Helper()
