@@ -3,6 +3,8 @@ package scheduler
 import (
 	"context"
 	"time"
+
+	"millrace/trigger"
 )
 
 // Code says in one word why something waits, or that it does not.
@@ -22,6 +24,7 @@ const (
 	CodeEnded       Code = "ended"
 
 	// Codes of a batch for a rule.
+	CodeRun        Code = "run"        // it is an input of a run
 	CodePaused     Code = "paused"     // the DAG is paused
 	CodeHeld       Code = "held"       // held for another reason
 	CodeCoalescing Code = "coalescing" // in a group that is open
@@ -95,4 +98,19 @@ type Explainer interface {
 	Explain(ctx context.Context, run string) (*RunWhy, error)
 	// Slots returns all executors and pools, in the order of their names.
 	Slots(ctx context.Context) ([]Slots, error)
+}
+
+// BatchWhy explains what became of a batch.
+type BatchWhy struct {
+	Batch string `json:"batch"`
+	// Text is a sentence for people.
+	Text  string    `json:"text"`
+	Rules []RuleWhy `json:"rules"`
+}
+
+// RuleWhy explains what became of a batch for one rule.
+type RuleWhy struct {
+	Rule        string       `json:"rule"`
+	Disposition trigger.Fate `json:"disposition"`
+	Why         Why          `json:"why"`
 }

@@ -337,6 +337,7 @@ func TestOutputs(t *testing.T) {
 		"millrace send": {"web", "--to", "http://" + s.ingest}, "millrace events tail": {"--from", "start", "--limit", "1"},
 		"millrace batches show": {first(batch)}, "millrace where": {first(receipt)}, "millrace dags show": {first(dag)},
 		"millrace dags validate": {"one.yaml"}, "millrace dags trigger": {first(dag)}, "millrace runs show": {first(run)},
+		"millrace explain run": {first(run)}, "millrace explain task": {first(run) + "/look"}, "millrace explain batch": {first(batch)},
 		"millrace runs cancel": {first(run)}, "millrace doctor": {"config"},
 		"millrace runs wait": {first(run)}, "millrace dags pause": {first(dag)}, "millrace dags unpause": {first(dag)},
 	}

@@ -34,6 +34,11 @@ var examples = map[string]string{
 	"millrace runs logs":    `  millrace runs logs -f r7x3k5q2m4n6p --task extract`,
 	"millrace runs wait": `  millrace runs wait r7x3k5q2m4n6p --timeout 10m
   millrace runs wait "$(millrace dags trigger load -o name)" && echo loaded`,
+	"millrace explain run": `  millrace explain run r7x3k5q2m4n6p`,
+	"millrace explain task": `  millrace explain task r7x3k5q2m4n6p/load
+  millrace explain task r7x3k5q2m4n6p/load -o json | jq .why.on`,
+	"millrace explain batch": `  millrace explain batch 01M84BPM6ET1WXQZ8VTFBGH5Q9`,
+	"millrace pools ls":      `  millrace pools ls`,
 	"millrace runs cancel":   `  millrace runs cancel r7x3k5q2m4n6p`,
 	"millrace verify":        `  millrace verify`,
 	"millrace bench ingest":  `  millrace bench ingest --duration 30s --baseline`,

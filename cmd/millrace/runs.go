@@ -71,7 +71,7 @@ func newRunsShow(g *global) *cobra.Command {
 			if err := api.get(c.Context(), "/runs/"+url.PathEscape(args[0]), nil, &d); err != nil {
 				return err
 			}
-			return printOne(g, d, d.v.Run.ID, func(w io.Writer) error { return runTable(w, d.v) })
+			return printOne(g, d, d.v.Run.ID, func(w io.Writer) error { return runTable(w, explained(c.Context(), api, d.v)) })
 		},
 	}
 	g.serverFlags(c)

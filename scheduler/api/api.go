@@ -24,6 +24,8 @@ import (
 type Deps struct {
 	Store   scheduler.Store
 	Control scheduler.Control
+	// Explain says why runs and tasks wait.
+	Explain scheduler.Explainer
 	// Executors by the name that stands in an attempt.
 	Executors map[string]scheduler.Executor
 	Catalogue batcher.Catalogue

@@ -52,7 +52,7 @@ func newRig(t *testing.T, change ...func(*Deps, *Options)) *rig {
 	}
 	r.control = &fakeControl{store: r.store, watch: make(chan struct{})}
 	d := Deps{
-		Store: r.store, Control: r.control, Executors: map[string]scheduler.Executor{"local": r.exec}, Catalogue: r.chain, Objects: r.objects,
+		Store: r.store, Control: r.control, Explain: fakeExplainer{}, Executors: map[string]scheduler.Executor{"local": r.exec}, Catalogue: r.chain, Objects: r.objects,
 		Codec: plainCodec{}, Finder: r.finder, Pressure: fakePressure{},
 		Sources: func() []ingest.Source {
 			return []ingest.Source{{Tenant: "default", Name: "web", Kind: ingest.KindClickstream}}
@@ -366,6 +366,9 @@ func (f *fakeControl) DAG(ctx context.Context, id string) (*scheduler.DAGHead, *
 	spec := &scheduler.DAG{
 		V: 1, ID: id, Description: evil, On: []trigger.Rule{{DAG: id, ID: "clicks", Kind: trigger.KindBatch, Source: "web", If: `batch.events > 0 && "` + evil + `" != ""`}},
 		Tasks: []scheduler.Task{{ID: "check", Kind: "command", Shell: "echo '" + evil + "'"}, {ID: "load", Needs: []string{"check"}, Kind: "command", Run: []string{"true"}}},
+	}
+	if id == "grouped" {
+		spec.On[0].Coalesce = &trigger.Coalesce{MaxBatches: 50, Quiet: 5 * time.Second, MaxWait: time.Minute}
 	}
 	return &heads[i], spec, nil
 }

@@ -20,10 +20,10 @@ var openapi []byte
 type access int
 
 const (
-	guarded access = iota // the token or a session, a known host, no other site
-	open                  // everybody: nothing in it is secret
-	login                 // as guarded, but a token in the query starts a session
-	tokenless             // a known host, no other site; no token, since who asks can not show one
+	guarded   access = iota // the token or a session, a known host, no other site
+	open                    // everybody: nothing in it is secret
+	login                   // as guarded, but a token in the query starts a session
+	tokenless               // a known host, no other site; no token, since who asks can not show one
 )
 
 // route is one line of the table that everything else is made from: the mux, the guard, the metrics, and the test of the document.
@@ -71,6 +71,10 @@ func (s *Server) table() []route {
 		{get, v1 + "/runs/:run/tasks", guarded, false, s.listTasks},
 		{post, v1 + "/runs/:run/cancel", guarded, false, s.cancelRun},
 		{get, v1 + "/runs/:run/logs", guarded, true, s.getLogs},
+		{get, v1 + "/explain/runs/:run", guarded, false, s.explainRun},
+		{get, v1 + "/explain/tasks/:run/:task", guarded, false, s.explainTask},
+		{get, v1 + "/explain/batches/:batch", guarded, false, s.explainBatch},
+		{get, v1 + "/pools", guarded, false, s.listPools},
 		{get, v1 + "/verify", guarded, false, s.lastVerify},
 		{post, v1 + "/verify", guarded, true, s.runVerify},
 		{post, v1 + "/admin/resume", guarded, true, s.resume},
