@@ -19,7 +19,7 @@ import (
 )
 
 func newDAGs(g *global) *cobra.Command {
-	return group("dags", "Look at DAGs, check their files, start runs, pause", newDAGsLs(g), newDAGsShow(g), newDAGsValidate(g), newDAGsTrigger(g), newDAGsSchema(g), newDAGsGraph(g), newDAGsDiff(g), newDAGsLint(g), newDAGsTest(g), newDAGsPause(g), newDAGsUnpause(g))
+	return group("dags", "Look at DAGs, check their files, start runs, pause", newDAGsLs(g), newDAGsShow(g), newDAGsValidate(g), newDAGsTrigger(g), newDAGsSchema(g), newDAGsGraph(g), newDAGsDiff(g), newDAGsLint(g), newDAGsTest(g), newDAGsPause(g), newDAGsUnpause(g), newDAGsImport(g))
 }
 
 var dagColumns = []column[scheduler.DAGHead]{
