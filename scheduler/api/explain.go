@@ -120,10 +120,12 @@ func (x *ledger) why(d *trigger.Disposition) (scheduler.Why, error) {
 	}
 	text := map[string]string{
 		"void": "has no rows", "gone": "its object was deleted", "rule_removed": "the rule was removed while the batch waited",
-		"restored": "it was cut before the time from which the restored state went on",
+		"paused":     "the DAG was paused when it came, and the rule's when_paused does not keep it",
+		"superseded": "a newer one came while the DAG was paused, and the rule's when_paused keeps the latest alone",
+		"restored":   "it was cut before the time from which the restored state went on",
 	}[d.Reason]
 	if text == "" {
-		text = d.Reason
+		text = x.filtered(d)
 	}
 	return scheduler.Why{Code: scheduler.CodeDropped, Name: d.Reason, Text: "starts nothing: " + text}, nil
 }
