@@ -12,6 +12,7 @@ import (
 	"millrace/scheduler"
 	"millrace/scheduler/operator"
 	"millrace/scheduler/operator/http"
+	"millrace/scheduler/operator/sql"
 	"millrace/scheduler/operator/wait"
 )
 
@@ -25,6 +26,9 @@ func newOp(g *global) *cobra.Command {
 			return wait.For(ctx, e.Wait, wait.Options{Log: g.out, Store: func(ctx context.Context) (batcher.ObjectStore, error) {
 				return app.OperatorStore(ctx, e.Objects)
 			}})
+		}),
+		operation(g, scheduler.KindSQL, func(ctx context.Context, e *operator.Envelope) ([]byte, error) {
+			return sql.Do(ctx, e.SQL, sql.Options{Environ: os.LookupEnv, Log: g.out})
 		}),
 	)
 	c.Hidden = true

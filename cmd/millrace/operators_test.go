@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"testing"
 
 	"millrace/scheduler"
+	"millrace/scheduler/schedulertest"
 )
 
 // partner is a server that tasks talk to: it answers a path with the statuses that are listed for it, one after the other, the last one for
@@ -224,5 +226,65 @@ func TestWaitTasks(t *testing.T) {
 		if !strings.Contains(logs, want) {
 			t.Errorf("the logs do not have %q:\n%s", want, logs)
 		}
+	}
+}
+
+const sqlDAG = `dag: tables
+on: [{id: by_hand, manual: true}]
+params: {name: {type: string, default: x}}
+defaults: {retry: 2}
+tasks:
+  make: {sql: {connection: env:WAREHOUSE, statement: "CREATE TABLE IF NOT EXISTS names (key text PRIMARY KEY, name text, n bigint)"}}
+  load:
+    needs: make
+    sql:
+      connection: env:WAREHOUSE
+      statement:
+        - DELETE FROM names WHERE key = @idempotency_key
+        - INSERT INTO names (key, name, n) VALUES (@idempotency_key, @name, @n)
+      params: {name: "${{ params.name }}", n: "${{ totals.events }}"}
+  read: {needs: load, sql: {connection: env:WAREHOUSE, statement: "SELECT key, name, n FROM names ORDER BY key"}}
+  after: {needs: read, when: "tasks.read.output.rows[0].name == params.name", run: ["true"]}
+  wrong: {needs: make, sql: {connection: env:WAREHOUSE, statement: "SELECT nosuch FROM names"}}
+`
+
+// TestSQLTasks: a hostile value is stored as it is, in PostgreSQL and in SQLite, under the task's idempotency key; what was read decides what
+// runs next; a statement that the database refuses is not tried again; the password is neither in the log nor in argv.
+func TestSQLTasks(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "warehouse.db")
+	write(t, file, "")
+	for name, url := range map[string]func(t *testing.T) string{
+		"postgres": func(t *testing.T) string {
+			return strings.Replace(schedulertest.Postgres(t), "millrace@", "millrace:s3cret@", 1)
+		},
+		"sqlite": func(*testing.T) string { return "sqlite:" + file },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, "dev", "--log-level", "error", "--dags", dagDir(t, map[string]string{"tables.yaml": sqlDAG}))
+			s.env = append(s.env, "MILLRACE_EXECUTORS__LOCAL__ENV=WAREHOUSE", "WAREHOUSE="+url(t))
+			s.start()
+			const evil = `'); DROP TABLE names; -- "`
+			param, _ := json.Marshal(evil)
+			d, tasks, logs := s.finish("tables", "--param", "name="+string(param))
+			want := fmt.Sprintf(`{"rows_affected":0,"rows":[{"key":"%s/load","name":%s,"n":0}]}`, d.Run.ID, param)
+			var got bytes.Buffer
+			if err := json.Compact(&got, tasks["read"].Output); err != nil || got.String() != want {
+				t.Errorf("got  %s, %v\nwant %s\n%s", &got, err, want, logs)
+			}
+			for id, want := range map[string]scheduler.TaskRun{
+				"load": {State: "success", Try: 1}, "after": {State: "success", Try: 1}, "wrong": {State: "failed", Try: 1, Exit: 64},
+			} {
+				if got := tasks[id]; got.State != want.State || got.Try != want.Try || got.Exit != want.Exit {
+					t.Errorf("%s: %s after %d tries, exit %d: %s", id, got.State, got.Try, got.Exit, got.Reason)
+				}
+			}
+			for _, want := range []string{"committed, 1 rows affected", "nosuch"} {
+				if !strings.Contains(logs, want) || strings.Contains(logs, "s3cret") || strings.Contains(logs, "DROP") {
+					t.Errorf("the logs do not have %q, or have a secret or a value:\n%s", want, logs)
+				}
+			}
+		})
 	}
 }

@@ -7,8 +7,9 @@ import (
 )
 
 var (
-	anything = value{"anything", node{}}
-	statuses = value{"status, range, or list of them", oneOrMore(node{"anyOf": []node{
+	anyMapping = value{"mapping of anything", node{"type": "object"}}
+	anything   = value{"anything", node{}}
+	statuses   = value{"status, range, or list of them", oneOrMore(node{"anyOf": []node{
 		{"type": "integer", "minimum": 100, "maximum": 599}, {"type": "string", "pattern": `^ *[1-5][0-9]{2} *(- *[1-5][0-9]{2} *)?$`},
 	}})}
 	headerLines = value{"mapping of text", node{"type": "object", "additionalProperties": anyScalar.schema}}
@@ -27,4 +28,10 @@ var operatorKeys = []Key{
 	is("tasks.*.wait", mapping, "Instead of run: the task ends when an object is there. It needs a timeout."),
 	is("tasks.*.wait.object", anyText, "A key of the object store, a URI in it, or a file (absolute path). ${{ }} anywhere. Required."),
 	is("tasks.*.wait.poll", duration, "Time from one look to the next. Default: 30s."),
+	is("tasks.*.sql", mapping, "Instead of run: statements are executed in one transaction, in PostgreSQL or SQLite."),
+	is("tasks.*.sql.connection", anyText, "env:NAME or file:PATH, where the URL of the database is found; or sqlite:PATH. Required."),
+	is("tasks.*.sql.statement", texts, "One statement or several, without ${{ }}: write @name, and the value below params."),
+	is("tasks.*.sql.file", anyText, "Instead of statement: an absolute path of a file with one statement, read when an attempt starts."),
+	is("tasks.*.sql.params", anyMapping, "Values of @name, with ${{ }}. @idempotency_key and @run_id are given."),
+	is("tasks.*.sql.max_rows", count(operator.MaxRows), "Rows of a result that become the output. Default: 100."),
 }

@@ -34,6 +34,7 @@ func (b *builder) operators(known fields, t *scheduler.Task) {
 	}
 	kind(scheduler.KindHTTP, b.http)
 	kind(scheduler.KindWait, b.wait)
+	kind(scheduler.KindSQL, b.sql)
 }
 
 // finishOperator checks what needs the whole task.

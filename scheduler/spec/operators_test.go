@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -29,6 +30,8 @@ tasks:
       timeout: 5s
   text: {http: {url: "https://api.example", body: "n=1"}}
   wait: {wait: {object: "x/${{ params.id }}", poll: 1m}}
+  sql: {sql: {connection: env:W, statement: [DELETE FROM t, "INSERT INTO t VALUES (@a)"], params: {a: "${{ params.id }}"}, max_rows: 0}}
+  file: {sql: {connection: file:/run/w, file: /q.sql, params: {b: 7}}}
 `
 	ok := []scheduler.StatusRange{{From: 200, To: 299}}
 	want := []scheduler.Task{
@@ -40,6 +43,9 @@ tasks:
 		}},
 		{ID: "text", Kind: "http", HTTP: &scheduler.HTTP{Method: "POST", URL: "https://api.example", Body: []byte(`"n=1"`), Expect: ok, Timeout: 30 * time.Second}},
 		{ID: "wait", Kind: "wait", Wait: &scheduler.Wait{Object: "x/${{ params.id }}", Poll: time.Minute}},
+		{ID: "sql", Kind: "sql", SQL: &scheduler.SQL{Connection: "env:W", Statements: []string{"DELETE FROM t", "INSERT INTO t VALUES (@a)"},
+			Params: map[string]json.RawMessage{"a": json.RawMessage(`"${{ params.id }}"`)}}},
+		{ID: "file", Kind: "sql", SQL: &scheduler.SQL{Connection: "file:/run/w", File: "/q.sql", Params: map[string]json.RawMessage{"b": json.RawMessage(`7`)}, MaxRows: 100}},
 	}
 	for i := range want {
 		want[i].Timeout.Run, want[i].InfraRetry = 5*time.Minute, defaultInfraRetry

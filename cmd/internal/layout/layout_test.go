@@ -24,7 +24,7 @@ var confined = map[string][]string{
 	"github.com/segmentio/kafka-go": {"ingest/kafkalog"},
 	"github.com/aws/":               {"batcher/s3store"},
 	"github.com/nats-io/":           {"trigger/natsbus"},
-	"modernc.org/sqlite":            {"scheduler/sqlstore"},
+	"modernc.org/sqlite":            {"scheduler/sqlstore", "scheduler/operator/sql"},
 	"github.com/jackc/pgx":          {"scheduler/sqlstore", "scheduler/operator/sql"},
 	"github.com/pressly/goose":      {"scheduler/sqlstore"},
 	"database/sql":                  {"scheduler/sqlstore", "scheduler/operator/sql"},
