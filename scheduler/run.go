@@ -58,15 +58,17 @@ type TaskRun struct {
 	Task     string `json:"task"`
 	MapIndex int    `json:"map_index"`
 	State    State  `json:"state"`
-	// Try is the number of the present attempt, from 1; 0 before the first. Lost counts attempts lost to infrastructure.
-	Try  int `json:"tries"`
-	Lost int `json:"lost,omitempty"`
+	// Try is the number of the present attempt, from 1; 0 before the first. Cleared is what it was at the last clear: retries begin anew there.
+	// Lost counts attempts lost to infrastructure since then.
+	Try     int `json:"tries"`
+	Cleared int `json:"cleared,omitempty"`
+	Lost    int `json:"lost,omitempty"`
 	// Executor runs it; External is the executor's own name for the present attempt.
 	Executor string `json:"executor"`
 	External string `json:"external,omitempty"`
 	// RetryAt is when an up_for_retry task may be scheduled.
 	RetryAt time.Time `json:"retry_at,omitzero"`
-	// Kill says that the present attempt was asked to end, and why ("cancelled", "timeout").
+	// Kill says that the present attempt was asked to end, and why ("cancelled", "cleared by …", "marked success by …").
 	Kill string `json:"kill,omitempty"`
 	// Exit is the exit code of the last ended attempt, -1 if a signal ended it or there is none. Reason is a sentence for people.
 	Exit   int    `json:"exit"`

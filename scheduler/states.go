@@ -22,7 +22,7 @@ const (
 	StateRemoved        State = "removed"         //
 )
 
-// Terminal reports whether s is final except through an explicit clear.
+// Terminal reports whether s is final except through a clear or a mark.
 func (s State) Terminal() bool {
 	switch s {
 	case StateSuccess, StateFailed, StateSkipped, StateUpstreamFailed, StateCancelled, StateRemoved:
@@ -50,6 +50,33 @@ var runMoves = map[State][]State{
 	StateQueued:  {StateRunning, StateFailed, StateCancelled},
 	StateRunning: {StateSuccess, StateFailed, StateCancelled},
 }
+
+// taskOverrides and runOverrides are the moves that only a person's word makes, by a clear or a mark; see [Mender].
+var taskOverrides = map[State][]State{
+	StateNone:           {StateSuccess, StateFailed, StateSkipped},
+	StateScheduled:      {StateNone, StateSuccess, StateFailed, StateSkipped},
+	StateLaunching:      {StateNone},
+	StateRunning:        {StateNone},
+	StateUnreachable:    {StateNone},
+	StateUpForRetry:     {StateNone, StateSuccess, StateFailed, StateSkipped},
+	StateSuccess:        {StateNone, StateFailed, StateSkipped},
+	StateFailed:         {StateNone, StateSuccess, StateSkipped},
+	StateSkipped:        {StateNone, StateSuccess, StateFailed},
+	StateUpstreamFailed: {StateNone, StateSuccess, StateFailed, StateSkipped},
+	StateCancelled:      {StateNone, StateSuccess, StateFailed, StateSkipped},
+}
+
+var runOverrides = map[State][]State{
+	StateSuccess:   {StateQueued, StateFailed},
+	StateFailed:    {StateQueued, StateSuccess},
+	StateCancelled: {StateQueued, StateSuccess, StateFailed},
+}
+
+// CheckTaskOverride reports whether a person's word may take a task from one state to another; staying is permitted.
+func CheckTaskOverride(from, to State) error { return checkMove("task", taskOverrides, from, to) }
+
+// CheckRunOverride is CheckTaskOverride for runs.
+func CheckRunOverride(from, to State) error { return checkMove("run", runOverrides, from, to) }
 
 // CheckTaskMove reports whether a task may go from one state to another; staying is permitted.
 func CheckTaskMove(from, to State) error { return checkMove("task", taskMoves, from, to) }

@@ -15,7 +15,7 @@ func TestStatesDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := map[string]map[string]bool{"Run": {}, "Task": {}}
+	got := map[string]map[string]bool{"Run": {}, "Task": {}, "Run, by a person": {}, "Task, by a person": {}}
 	section := ""
 	for line := range strings.Lines(string(text)) {
 		if name, ok := strings.CutPrefix(line, "## "); ok {
@@ -25,11 +25,15 @@ func TestStatesDocument(t *testing.T) {
 		if len(cells) == 6 && got[section] != nil {
 			from, to := strings.TrimSpace(cells[1]), strings.TrimSpace(cells[2])
 			if from != "from" && from != "---" {
-				got[section][from+" → "+to] = true
+				for f := range strings.SplitSeq(from, ", ") {
+					got[section][f+" → "+to] = true
+				}
 			}
 		}
 	}
-	want := map[string]map[string]bool{"Run": moves(runMoves), "Task": moves(taskMoves)}
+	want := map[string]map[string]bool{
+		"Run": moves(runMoves), "Task": moves(taskMoves), "Run, by a person": moves(runOverrides), "Task, by a person": moves(taskOverrides),
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("moves (-tables +document):\n%s", diff)
 	}
@@ -52,6 +56,9 @@ func TestMoves(t *testing.T) {
 		StateUpForRetry, StateUnreachable, StateCancelled, StateRemoved,
 	}
 	for _, from := range all {
+		if CheckTaskOverride(from, StateScheduled) == nil && from != StateScheduled || CheckTaskOverride(from, StateLaunching) == nil && from != StateLaunching {
+			t.Errorf("a person starts a task that is %s, and not its parents", from)
+		}
 		for _, to := range all {
 			err := CheckTaskMove(from, to)
 			if from.Terminal() && from != to && err == nil {

@@ -178,6 +178,7 @@ type Watcher interface {
 // Control is what people and the API ask of the engine. Every call that changes something returns after the change is committed.
 type Control interface {
 	Watcher
+	Mender
 	// Trigger starts a run of the DAG's current version. id makes a repeated request harmless; "" takes a random one. Params is a JSON
 	// object or nil. ErrNotFound, ErrInvalid (a parameter), ErrUnavailable.
 	Trigger(ctx context.Context, dag, id string, params []byte) (*Run, error)

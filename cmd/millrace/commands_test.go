@@ -339,7 +339,8 @@ func TestOutputs(t *testing.T) {
 		"millrace dags validate": {"one.yaml"}, "millrace dags trigger": {first(dag)}, "millrace runs show": {first(run)},
 		"millrace explain run": {first(run)}, "millrace explain task": {first(run) + "/look"}, "millrace explain batch": {first(batch)},
 		"millrace runs cancel": {first(run)}, "millrace doctor": {"config"},
-		"millrace runs wait": {first(run)}, "millrace dags pause": {first(dag)}, "millrace dags unpause": {first(dag)},
+		"millrace runs clear": {first(run), "--dry-run"}, "millrace runs retry": {first(run)}, "millrace runs mark": {first(run), "success"},
+		"millrace tasks ls": {first(run)}, "millrace runs wait": {first(run)}, "millrace dags pause": {first(dag)}, "millrace dags unpause": {first(dag)},
 	}
 	// These are asked for elsewhere: they need another state, or take long.
 	elsewhere := []string{"millrace batches tail", "millrace bench ingest", "millrace bench e2e", "millrace log accept-loss"}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -161,4 +163,155 @@ func (s *server) proxy() (address string, asked <-chan string) {
 	}))
 	s.t.Cleanup(srv.Close)
 	return srv.URL, paths
+}
+
+// TestRetryOverKills: a run that failed goes on after runs retry, though the server is killed between the clear and the end, and then while a
+// task runs that a second clear has to kill first. Each attempt was executed once, none while a parent had not ended, and the trail has it all.
+func TestRetryOverKills(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := newServer(t, "dev", "--log-level", "error", "--dags", dagDir(t, map[string]string{"steps.yaml": strings.ReplaceAll(stepsDAG, "@DIR", dir)}))
+	s.start()
+	s.head("steps", func(h scheduler.DAGHead) bool { return h.Version != "" })
+	var r scheduler.Run
+	s.cliJSON(&r, "dags", "trigger", "steps")
+	s.declined(exitFailed, "runs", "wait", r.ID)
+	s.trace(dir, "first.1 second.1")
+
+	if text, code := s.cli("runs", "retry", r.ID, "--dry-run"); code != exitOK || !strings.Contains(text, "2 tasks of run "+r.ID+" would be cleared") {
+		t.Errorf("retry --dry-run: exit %d\n%s", code, text)
+	}
+	write(t, filepath.Join(dir, "mended"), "")
+	if text, code := s.cli("runs", "retry", r.ID); code != exitOK || !strings.Contains(text, "millrace runs wait "+r.ID) {
+		t.Errorf("retry: exit %d\n%s", code, text)
+	}
+	s.kill() // what was cleared is queued, or launched, or runs
+	s.start()
+	s.waitFor("running the second task again", func() bool { return strings.Contains(s.said(dir), "second.2") })
+	var m scheduler.Mended
+	s.cliJSON(&m, "runs", "clear", r.ID, "--task", "second")
+	if len(m.Tasks) != 1 || !m.Tasks[0].Kill {
+		t.Errorf("clear of a running task: %+v", m)
+	}
+	s.kill() // before or after it was killed
+	s.start()
+	s.waitFor("running the second task a third time", func() bool { return strings.Contains(s.said(dir), "second.3") })
+	write(t, filepath.Join(dir, "gate"), "")
+	if _, code := s.cli("runs", "wait", r.ID); code != exitOK {
+		t.Errorf("runs wait: exit %d", code)
+	}
+	s.trace(dir, "first.1 second.1 second.2 second.3 third.1")
+
+	var d scheduler.RunDetail
+	s.cliJSON(&d, "runs", "show", r.ID)
+	var cleared []string
+	for _, move := range d.Moves {
+		if move.To == scheduler.StateNone {
+			cleared = append(cleared, move.Task)
+			if !strings.HasPrefix(move.Reason, "cleared by ") || !strings.Contains(move.Reason, "@") {
+				t.Errorf("the audit trail does not tell who cleared: %+v", move)
+			}
+		}
+	}
+	if got := strings.Join(cleared, " "); got != "second third second" {
+		t.Errorf("cleared %q, want second and third, then second", got)
+	}
+	if len(d.Attempts) != 5 {
+		t.Errorf("%d attempts, want 5: %+v", len(d.Attempts), d.Attempts)
+	}
+}
+
+// stepsDAG says in files of @DIR which attempts were executed. The second task fails until it is mended, and then waits for a gate.
+const stepsDAG = `dag: steps
+on: [{manual: true}]
+env: {DIR: "@DIR"}
+tasks:
+  first:
+    run: echo >> "$DIR/first.$MILLRACE_TRY"
+  second:
+    needs: first
+    timeout: {grace: 1s}
+    run: |
+      echo >> "$DIR/second.$MILLRACE_TRY"
+      [ -e "$DIR/mended" ] || exit 1
+      while [ ! -e "$DIR/gate" ]; do sleep 0.05; done
+  third:
+    needs: second
+    run: |
+      [ -e "$DIR/gate" ] || exit 1
+      echo >> "$DIR/third.$MILLRACE_TRY"
+`
+
+// said lists the attempts that have said in files of a directory that they were executed, with how often if it was not once.
+func (s *server) said(dir string) string {
+	s.t.Helper()
+	var out []string
+	files, _ := filepath.Glob(filepath.Join(dir, "*.[0-9]*"))
+	for _, path := range files { // sorted
+		name := filepath.Base(path)
+		if text, err := os.ReadFile(path); err != nil || len(text) > 1 {
+			name += fmt.Sprintf(" (%d times, %v)", len(text), err)
+		}
+		out = append(out, name)
+	}
+	return strings.Join(out, " ")
+}
+
+func (s *server) trace(dir, want string) {
+	s.t.Helper()
+	if got := s.said(dir); got != want {
+		s.t.Errorf("executed %q, want %q", got, want)
+	}
+}
+
+// TestMark: what a person says of a task or a run counts, whatever it does; what runs is killed.
+func TestMark(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := newServer(t, "dev", "--log-level", "error", "--dags", dagDir(t, map[string]string{"steps.yaml": strings.ReplaceAll(stepsDAG, "@DIR", dir)}))
+	s.start()
+	s.head("steps", func(h scheduler.DAGHead) bool { return h.Version != "" })
+	var r scheduler.Run
+	s.cliJSON(&r, "dags", "trigger", "steps")
+	s.declined(exitFailed, "runs", "wait", r.ID)
+	write(t, filepath.Join(dir, "gate"), "")
+	var m scheduler.Mended
+	s.cliJSON(&m, "runs", "mark", r.ID, "success", "--task", "second")
+	if _, code := s.cli("runs", "wait", r.ID); code != exitOK {
+		t.Errorf("runs wait after a mark: exit %d", code)
+	}
+	s.trace(dir, "first.1 second.1 third.1")
+	if text, code := s.cli("runs", "mark", r.ID, "failed"); code != exitOK || !strings.Contains(text, "run "+r.ID+" is failed") {
+		t.Errorf("runs mark: exit %d\n%s", code, text)
+	}
+	s.declined(exitFailed, "runs", "wait", r.ID)
+
+	remove(t, filepath.Join(dir, "gate"))
+	write(t, filepath.Join(dir, "mended"), "")
+	s.cliJSON(&m, "runs", "clear", r.ID, "--task", "second", "--downstream")
+	s.waitFor("running the second task", func() bool { return strings.Contains(s.said(dir), "second.2") })
+	s.cliJSON(&m, "runs", "mark", r.ID, "success")
+	if _, code := s.cli("runs", "wait", r.ID); code != exitOK {
+		t.Errorf("runs wait after a running run was marked: exit %d", code)
+	}
+	var tasks []scheduler.TaskRun
+	s.cliJSON(&tasks, "tasks", "ls", r.ID)
+	if len(tasks) != 3 || tasks[1].State != scheduler.StateSuccess || tasks[1].Try != 2 || !strings.HasPrefix(tasks[1].Reason, "marked success by ") {
+		t.Errorf("tasks ls: %+v", tasks)
+	}
+	s.trace(dir, "first.1 second.1 second.2 third.1")
+	for _, tt := range []struct {
+		code int
+		args []string
+		want string
+	}{
+		{exitUsage, []string{"runs", "mark", r.ID, "succes"}, `did you mean "success"?`},
+		{exitUsage, []string{"runs", "mark", r.ID, "skipped"}, "skipped with --task"},
+		{exitNotFound, []string{"runs", "clear", r.ID, "--task", "forth"}, "it has first, second, third"},
+		{exitNotFound, []string{"runs", "retry", "none"}, "none"},
+	} {
+		if text := s.declined(tt.code, tt.args...); !strings.Contains(text, tt.want) {
+			t.Errorf("%v: got %s, want %q", tt.args, text, tt.want)
+		}
+	}
 }

@@ -14,8 +14,8 @@ import (
 )
 
 func newRuns(g *global) *cobra.Command {
-	return group("runs", "Look at runs, read their logs, wait for them, cancel them", newRunsLs(g), newRunsShow(g), newRunsLogs(g), newRunsWait(g),
-		newRunsCancel(g))
+	return group("runs", "Look at runs, read their logs, wait for them, end them, execute them again", newRunsLs(g), newRunsShow(g),
+		newRunsLogs(g), newRunsWait(g), newRunsCancel(g), newRunsClear(g), newRunsRetry(g), newRunsMark(g))
 }
 
 var runColumns = []column[scheduler.Run]{
@@ -93,11 +93,7 @@ func runTable(w io.Writer, d scheduler.RunDetail) error {
 	}
 	_, _ = fmt.Fprint(w, "\nTASK\tSTATE\tTRIES\tEXIT\tSTARTED\tTOOK\tREASON\n")
 	for _, t := range d.Tasks {
-		exit := "-"
-		if !t.EndedAt.IsZero() && t.Try > 0 {
-			exit = strconv.Itoa(t.Exit)
-		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", t.Task, t.State, t.Try, exit, clock(t.StartedAt), took(t.StartedAt, t.EndedAt), t.Reason)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", t.Task, t.State, t.Try, exitText(t), clock(t.StartedAt), took(t.StartedAt, t.EndedAt), t.Reason)
 	}
 	_, err := fmt.Fprintf(w, "\nlogs:\tmillrace runs logs %s\n", r.ID)
 	return err

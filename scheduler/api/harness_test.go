@@ -349,6 +349,25 @@ func (f *fakeControl) Pause(ctx context.Context, dag string, paused bool) (*sche
 	return head, f.store.Apply(ctx, &scheduler.Change{Heads: []scheduler.DAGHead{*head}})
 }
 
+func (f *fakeControl) Clear(ctx context.Context, run string, c scheduler.Clear) (*scheduler.Mended, error) {
+	return f.mend(ctx, run, fmt.Sprintf("clear %s %+v", run, c))
+}
+
+func (f *fakeControl) Mark(ctx context.Context, run string, m scheduler.Mark) (*scheduler.Mended, error) {
+	return f.mend(ctx, run, fmt.Sprintf("mark %s %+v", run, m))
+}
+
+func (f *fakeControl) mend(ctx context.Context, run, asked string) (*scheduler.Mended, error) {
+	if err := f.note(asked); err != nil {
+		return nil, err
+	}
+	d, err := f.store.Run(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	return &scheduler.Mended{Run: d.Run, Tasks: []scheduler.MendedTask{{Task: "check", MapIndex: scheduler.NoMap, State: scheduler.StateFailed, Try: 1}}}, nil
+}
+
 func (f *fakeControl) DAGs(ctx context.Context) ([]scheduler.DAGHead, error) {
 	snap, err := f.store.Load(ctx)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -276,5 +277,26 @@ func TestWaitRun(t *testing.T) {
 	r.control.change()
 	if got := <-answer; got.State != scheduler.StateSuccess {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// TestMend: what people say of a run reaches the engine as they said it.
+func TestMend(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	run := r.running()
+	for path, body := range map[string]string{
+		"/clear": `{"tasks":["a","b"],"failed":true,"downstream":true,"dry_run":true,"by":"ann"}`, "/mark": `{"state":"skipped","task":"a","by":"ann"}`,
+	} {
+		if w := r.ask("POST", "/api/v1/runs/"+run+path, body); w.Code != http.StatusOK {
+			t.Fatalf("%s: got %d: %s", path, w.Code, w.Body)
+		}
+	}
+	slices.Sort(r.control.asked)
+	want := []string{
+		"clear " + run + " {Tasks:[a b] Failed:true Downstream:true DryRun:true By:ann}", "mark " + run + " {Task:a State:skipped By:ann}",
+	}
+	if !slices.Equal(r.control.asked, want) {
+		t.Errorf("got %q, want %q", r.control.asked, want)
 	}
 }

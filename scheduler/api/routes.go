@@ -70,6 +70,8 @@ func (s *Server) table() []route {
 		{get, v1 + "/runs/:run/wait", guarded, true, s.waitRun},
 		{get, v1 + "/runs/:run/tasks", guarded, false, s.listTasks},
 		{post, v1 + "/runs/:run/cancel", guarded, false, s.cancelRun},
+		{post, v1 + "/runs/:run/clear", guarded, false, s.clearRun},
+		{post, v1 + "/runs/:run/mark", guarded, false, s.markRun},
 		{get, v1 + "/runs/:run/logs", guarded, true, s.getLogs},
 		{get, v1 + "/explain/runs/:run", guarded, false, s.explainRun},
 		{get, v1 + "/explain/tasks/:run/:task", guarded, false, s.explainTask},

@@ -52,6 +52,8 @@ type live struct {
 	// group is the run's concurrency group, nil if it has none. held says that the run has no place in it yet: its tasks are in no queue.
 	group *group
 	held  bool
+	// again says that the run had ended, and lives again: its waiting was a person's.
+	again bool
 }
 
 // ref is a task of a run.
@@ -78,6 +80,7 @@ type txn struct {
 // rows are the rows of one run that a transaction changes.
 type rows struct {
 	fresh bool // the run is new
+	back  bool // the run had ended, and is live again
 	run   bool
 	began bool // its first attempt was decided
 	tasks map[int]bool
@@ -358,7 +361,8 @@ func (c *core) restoreRun(lr *scheduler.LiveRun, stored map[string]scheduler.DAG
 		if c.queues[t.Executor] == nil {
 			return fmt.Errorf("restore run %s: task %s runs on executor %q, which is not configured", r.Row.ID, t.Task, t.Executor)
 		}
-		l.started = l.started || !t.StartedAt.IsZero()
+		l.started = l.started || !t.StartedAt.IsZero() || t.Cleared > 0
+		l.again = l.again || t.Cleared > 0
 		c.index(l, i)
 		if t.State == scheduler.StateScheduled && !l.held {
 			c.push(ref{l, i})

@@ -101,10 +101,10 @@ func (m *metrics) observe(tx *txn) {
 	}
 	for _, l := range tx.order {
 		r, row := tx.rows[l], &l.Row
-		if r.fresh {
+		if r.fresh || r.back {
 			m.active.WithLabelValues(row.DAG).Inc()
 		}
-		if r.began {
+		if r.began && !l.again {
 			m.delay.WithLabelValues(row.DAG).Observe(row.StartedAt.Sub(row.CreatedAt).Seconds())
 		}
 		for _, i := range r.order {

@@ -63,6 +63,7 @@ type sim struct {
 	manuals  map[string]string // requests without an answer: id to DAG
 	crashes  int
 	rounds   int
+	mended   int // tasks that were cleared or marked
 }
 
 func (s *sim) chance(percent int) bool { return !s.calm && s.rng.IntN(100) < percent }
@@ -210,6 +211,8 @@ func (s *sim) input() (input, func()) {
 	case roll < 55 && len(s.e.core.runs) > 0:
 		ids := slices.Sorted(maps.Keys(s.e.core.runs))
 		return &cancel{id: ids[s.rng.IntN(len(ids))], done: done}, func() { s.answered(done) }
+	case roll < 61 && len(s.accepted) > 0:
+		return s.mend(done)
 	case roll < 75 && len(s.wanted) > 0:
 		return s.intake(s.rng.IntN(len(s.wanted)), done)
 	}
@@ -273,6 +276,35 @@ func (s *sim) manual(done answer) (input, func()) {
 		} else if !errors.Is(err, scheduler.ErrNotFound) {
 			panic(violation("trigger: " + err.Error()))
 		}
+	}
+}
+
+// mend clears or marks something of a run that was promised, whether it has ended or not.
+func (s *sim) mend(done answer) (input, func()) {
+	ids := slices.Sorted(maps.Keys(s.accepted))
+	id := ids[s.rng.IntN(len(ids))]
+	d, err := s.store.Run(context.Background(), id)
+	if err != nil {
+		panic(violation("promised run " + id + ": " + err.Error()))
+	}
+	task := d.Tasks[s.rng.IntN(len(d.Tasks))].Task
+	in := &mend{id: id, done: done}
+	switch roll := s.rng.IntN(10); {
+	case roll < 6:
+		in.clear = &scheduler.Clear{Failed: roll < 2, Downstream: s.rng.IntN(2) == 0}
+		if roll > 3 {
+			in.clear.Tasks = []string{task}
+		}
+	case roll < 8:
+		in.mark = &scheduler.Mark{Task: task, State: []scheduler.State{scheduler.StateSuccess, scheduler.StateFailed, scheduler.StateSkipped}[s.rng.IntN(3)]}
+	default:
+		in.mark = &scheduler.Mark{State: []scheduler.State{scheduler.StateSuccess, scheduler.StateFailed}[s.rng.IntN(2)]}
+	}
+	return in, func() {
+		if err := s.answered(done); err != nil {
+			panic(violation("mend: " + err.Error()))
+		}
+		s.mended += len(in.out.Tasks)
 	}
 }
 
@@ -400,7 +432,7 @@ func (s *sim) checkMoves(d *scheduler.RunDetail) {
 }
 
 // simulate runs the schedule of one seed and returns what it broke, or "".
-func simulate(seed uint64) (broke string, crashes, runs int) {
+func simulate(seed uint64) (broke string, crashes, runs, mended int) {
 	s := &sim{
 		rng: rand.New(rand.NewPCG(seed, 17)), store: schedulertest.NewStore(), accepted: map[string]bool{}, manuals: map[string]string{},
 	}
@@ -417,35 +449,36 @@ func simulate(seed uint64) (broke string, crashes, runs int) {
 			}
 			broke = string(v)
 		}
-		crashes, runs = s.crashes, len(s.accepted)
+		crashes, runs, mended = s.crashes, len(s.accepted), s.mended
 	}()
 	s.schedule(20 + s.rng.IntN(80))
-	return "", 0, 0
+	return "", 0, 0, 0
 }
 
 func TestSimulation(t *testing.T) {
 	t.Parallel()
 	const parts = 8
-	var crashes, runs atomic.Int64
+	var crashes, runs, mended atomic.Int64
 	t.Run("seeds", func(t *testing.T) {
 		for part := range parts {
 			t.Run(fmt.Sprint(part), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					for seed := uint64(part); seed < simSchedules; seed += parts {
-						broke, c, r := simulate(seed)
+						broke, c, r, m := simulate(seed)
 						if broke != "" {
 							t.Fatalf("seed %d: %s", seed, broke)
 						}
 						crashes.Add(int64(c))
 						runs.Add(int64(r))
+						mended.Add(int64(m))
 					}
 				})
 			})
 		}
 	})
-	t.Logf("%d schedules, %d crashes, %d runs", simSchedules, crashes.Load(), runs.Load())
-	if crashes.Load() < simSchedules || runs.Load() < simSchedules {
+	t.Logf("%d schedules, %d crashes, %d runs, %d tasks cleared or marked", simSchedules, crashes.Load(), runs.Load(), mended.Load())
+	if crashes.Load() < simSchedules || runs.Load() < simSchedules || mended.Load() < simSchedules {
 		t.Error("the simulation does too little")
 	}
 }

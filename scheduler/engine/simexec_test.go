@@ -63,7 +63,7 @@ func (x *simExec) begin(l scheduler.Launch) {
 		panic(violation(fmt.Sprintf("launched %s while the store has %s as %s", l.ID, t.AttemptID(t.Try), t.State)))
 	}
 	for _, need := range x.s.e.core.versions[d.Run.Version].dag.Task(l.Task).Needs {
-		if states[need].State != scheduler.StateSuccess {
+		if states[need].State != scheduler.StateSuccess && !mendedSince(d, l.Task, need) {
 			panic(violation(fmt.Sprintf("launched %s while %s is %s", l.ID, need, states[need].State)))
 		}
 	}
@@ -73,6 +73,20 @@ func (x *simExec) begin(l scheduler.Launch) {
 	if x.s.rng.IntN(3) > 0 {
 		x.queue = append(x.queue, scheduler.Report{Attempt: l.ID, Outcome: scheduler.OutcomeRunning, StartedAt: time.Now()})
 	}
+}
+
+// mendedSince reports whether a person has changed what became of a parent after the task was last launched.
+func mendedSince(d *scheduler.RunDetail, task, parent string) bool {
+	changed := false
+	for _, m := range d.Moves {
+		switch {
+		case m.Task == task && m.To == scheduler.StateLaunching:
+			changed = false
+		case m.Task == parent && (strings.HasPrefix(m.Reason, "cleared") || strings.HasPrefix(m.Reason, "marked")):
+			changed = true
+		}
+	}
+	return changed
 }
 
 // overlap checks that no earlier attempt of the task runs, except one that the engine gave up as unreachable.

@@ -84,6 +84,48 @@ func drawEvent(t *rapid.T, r *Run) Event {
 	return Report{Task: i, Report: rep}
 }
 
+// drawWord draws a clear or a mark, of a run that has ended or not, and requires that what must come of it does.
+func drawWord(t *rapid.T, r *Run, now time.Time) Delta {
+	i := rapid.IntRange(0, len(r.Tasks)-1).Draw(t, "which")
+	switch rapid.IntRange(0, 3).Draw(t, "word") {
+	case 0:
+		to := rapid.SampledFrom([]scheduler.State{scheduler.StateSuccess, scheduler.StateFailed, scheduler.StateSkipped}).Draw(t, "to")
+		d := r.Mark(i, to, "p", now)
+		if st := r.Tasks[i].State; st != to && !st.Active() {
+			t.Fatalf("task %d is %s after it was marked %s", i, st, to)
+		}
+		return d
+	case 1:
+		to := rapid.SampledFrom([]scheduler.State{scheduler.StateSuccess, scheduler.StateFailed}).Draw(t, "to")
+		d := r.Mark(NoTask, to, "p", now)
+		for j := range r.Tasks {
+			if st := r.Tasks[j].State; !st.Terminal() && !st.Active() {
+				t.Fatalf("task %d is %s after the run was marked %s", j, st, to)
+			}
+		}
+		return d
+	}
+	c := scheduler.Clear{Failed: rapid.Bool().Draw(t, "failed"), Downstream: rapid.Bool().Draw(t, "downstream")}
+	if rapid.Bool().Draw(t, "one") {
+		c.Tasks = []string{r.Tasks[i].Task}
+	}
+	tasks, err := r.Select(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tries := map[int]int{}
+	for _, j := range tasks {
+		tries[j] = r.Tasks[j].Try
+	}
+	d := r.Clear(tasks, "p", now)
+	for _, j := range tasks {
+		if k := &r.Tasks[j]; k.Try != tries[j] || !k.State.Active() && k.Cleared != k.Try {
+			t.Fatalf("task %d after a clear: %+v, want that tries go on counting from %d", j, k, tries[j])
+		}
+	}
+	return d
+}
+
 // observer checks every step against what must always hold.
 type observer struct {
 	t      *rapid.T
@@ -99,14 +141,16 @@ func (o *observer) check(d Delta) {
 		if ok && from != m.From {
 			o.t.Fatalf("move %+v, but the state was %s", m, from)
 		}
-		move := scheduler.CheckTaskMove
-		if m.Task == "" {
-			move = scheduler.CheckRunMove
+		byPerson := strings.HasPrefix(m.Reason, wordCleared) || strings.HasPrefix(m.Reason, wordMarked) || m.To == scheduler.StateNone
+		if !byPerson || permitted(m, scheduler.CheckTaskOverride, scheduler.CheckRunOverride) != nil {
+			if err := permitted(m, scheduler.CheckTaskMove, scheduler.CheckRunMove); err != nil || m.From.Terminal() {
+				o.t.Fatalf("move %+v: %v", m, err)
+			}
 		}
-		if err := move(m.From, m.To); err != nil || m.From == m.To || m.From.Terminal() {
-			o.t.Fatalf("move %+v: %v", m, err)
+		if m.From == m.To {
+			o.t.Fatalf("move %+v to where it was", m)
 		}
-		if m.Task != "" && m.From == scheduler.StateNone && m.To != scheduler.StateCancelled {
+		if m.Task != "" && m.From == scheduler.StateNone && m.To != scheduler.StateCancelled && !byPerson {
 			o.joined(m)
 		}
 		o.states[m.Task] = m.To
@@ -128,6 +172,13 @@ func (o *observer) check(d Delta) {
 	}
 	o.rows(d)
 	o.settled()
+}
+
+func permitted(m scheduler.Move, task, run func(from, to scheduler.State) error) error {
+	if m.Task == "" {
+		return run(m.From, m.To)
+	}
+	return task(m.From, m.To)
 }
 
 // rows compares the rows with the moves, and the live attempts with the states.
@@ -189,6 +240,8 @@ func (o *observer) settled() {
 		task := &o.r.DAG.Tasks[i]
 		if st := o.r.Tasks[i].State; st == scheduler.StateNone && o.expected(task) != scheduler.StateNone {
 			o.t.Fatalf("task %s with rule %q waits, though its parents are %v of %v", task.ID, task.Rule, task.Needs, o.states)
+		} else if st == scheduler.StateScheduled && o.expected(task) != scheduler.StateScheduled {
+			o.t.Fatalf("task %s with rule %q is ready, though its parents are %v of %v", task.ID, task.Rule, task.Needs, o.states)
 		}
 		for _, need := range task.Needs {
 			needed[need] = true
@@ -202,8 +255,8 @@ func (o *observer) settled() {
 	}
 	want := scheduler.StateSuccess
 	switch {
-	case !o.r.Row.State.Terminal():
-		return
+	case !o.r.Row.State.Terminal(), strings.HasPrefix(o.r.Row.Reason, wordMarked):
+		return // a run that was marked failed is, whatever its tasks are
 	case all.any(stopped):
 		want = stopped
 	case leaves.any(bad, never):
@@ -215,7 +268,7 @@ func (o *observer) settled() {
 }
 
 // Whatever is reported in whatever order: states move by the tables, what becomes of a task is what its rule states, attempts are unique, a restored
-// run goes on like the one it was stored from, and at the end every run ends.
+// run goes on like the one it was stored from, and at the end every run ends. A person may say otherwise at any time, and the same holds.
 func TestProperties(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -226,7 +279,11 @@ func TestProperties(t *testing.T) {
 		now := t0
 		for range rapid.IntRange(0, 60).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 1500).Draw(t, "ms")) * time.Millisecond)
-			o.check(r.Step(drawEvent(t, r), now, rng))
+			if rapid.IntRange(0, 9).Draw(t, "person") == 0 {
+				o.check(drawWord(t, r, now))
+			} else {
+				o.check(r.Step(drawEvent(t, r), now, rng))
+			}
 			if rapid.IntRange(0, 9).Draw(t, "restart") == 0 {
 				n := r.New()
 				again, err := Restore(r.DAG, &scheduler.LiveRun{Run: n.Run, Tasks: n.Tasks, Batches: r.Batches})

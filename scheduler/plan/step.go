@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -188,9 +189,12 @@ func (s *step) finish() {
 // outcome is how a run ends whose tasks have all ended. The leaves decide, those that no task needs: what failed before them, they have
 // taken account of by their rules.
 func (s *step) outcome() (scheduler.State, string) {
+	if s.forced() {
+		return scheduler.StateFailed, s.Row.Reason
+	}
 	for i := range s.Tasks {
-		if s.Tasks[i].State == scheduler.StateCancelled {
-			return scheduler.StateCancelled, s.Row.Reason
+		if t := &s.Tasks[i]; t.State == scheduler.StateCancelled {
+			return scheduler.StateCancelled, cmp.Or(s.Row.Reason, "task "+t.Task+": "+t.Reason)
 		}
 	}
 	for i := range s.Tasks {
@@ -258,12 +262,12 @@ func (e Refuse) apply(s *step) {
 func (e Due) apply(s *step) {
 	t := &s.Tasks[e.Task]
 	if t.State == scheduler.StateUpForRetry && !t.RetryAt.After(s.now) {
-		s.move(e.Task, scheduler.StateScheduled, "")
+		s.retry(e.Task, "")
 	}
 }
 
 func (e Cancel) apply(s *step) {
-	if s.Row.Reason == "" {
+	if s.Row.Reason == "" || s.forced() {
 		s.Row.Reason = e.Reason
 		s.d.Run = true
 	}
@@ -272,7 +276,7 @@ func (e Cancel) apply(s *step) {
 		t := &s.Tasks[i]
 		switch {
 		case t.State.Active():
-			if t.Kill != KillCancelled { // it may be KillTimeout, after which it would be tried again
+			if t.Kill != KillCancelled { // it may be KillTimeout, or a clear, after which it would be tried again
 				t.Kill = KillCancelled
 				s.touch(i)
 			}
@@ -337,7 +341,7 @@ func (s *step) ended(i int, rep *scheduler.Report) {
 	}
 	t.Exit = exitOf(rep)
 	v := s.verdict(i, rep)
-	if v.state == scheduler.StateSuccess && len(rep.Output) > 0 {
+	if _, ordered := wish(t.Kill); v.state == scheduler.StateSuccess && !ordered && len(rep.Output) > 0 {
 		t.Output = json.RawMessage(rep.Output)
 	}
 	if v.lost {
@@ -346,12 +350,17 @@ func (s *step) ended(i int, rep *scheduler.Report) {
 	a := s.attempt(i, v.attempt, rep)
 	a.Reason = v.reason
 	s.d.Attempts = append(s.d.Attempts, a)
+	if v.state == scheduler.StateNone { // it was cleared while it ran
+		s.reset(i, v.reason)
+		s.settle(i)
+		return
+	}
 	if v.state == scheduler.StateUpForRetry {
 		t.RetryAt = s.now.Add(v.wait)
 	}
 	s.move(i, v.state, v.reason)
 	if v.state == scheduler.StateUpForRetry && v.wait == 0 {
-		s.move(i, scheduler.StateScheduled, v.reason)
+		s.retry(i, v.reason)
 	}
 }
 

@@ -23,7 +23,8 @@ type verdict struct {
 
 // verdict decides by outcome:
 //
-//	asked to end          cancelled, whatever it says; or a timeout, if it was because it did not start in time
+//	asked to end          cancelled, whatever it says; or a timeout, if it was because it did not start in time; or what a person asked
+//	                      for, see clear.go
 //	exited 0              success, unless its output is bad
 //	exited 99             skipped
 //	exited 64             failed, never again
@@ -33,8 +34,12 @@ type verdict struct {
 //	lost                  tried again, InfraRetry times; this does not count as a try
 func (s *step) verdict(i int, rep *scheduler.Report) verdict {
 	t, task := &s.Tasks[i], &s.DAG.Tasks[i]
+	state, ordered := wish(t.Kill)
 	if t.Kill == KillCancelled {
-		return verdict{state: scheduler.StateCancelled, attempt: scheduler.StateCancelled, reason: sentence(t.Kill, describe(rep))}
+		state, ordered = scheduler.StateCancelled, true
+	}
+	if ordered {
+		return verdict{state: state, attempt: scheduler.StateCancelled, reason: sentence(t.Kill, describe(rep))}
 	}
 	switch rep.Outcome {
 	case scheduler.OutcomeLost:
@@ -62,10 +67,10 @@ func final(state scheduler.State, reason string) verdict {
 	return verdict{state: state, attempt: state, reason: reason}
 }
 
-// failed retries as the task says. Attempts lost to infrastructure are not tries.
+// failed retries as the task says. Attempts lost to infrastructure are not tries, nor are those before a clear.
 func (s *step) failed(t *scheduler.TaskRun, task *scheduler.Task, reason string) verdict {
 	retry := &task.Retry
-	tries := t.Try - t.Lost
+	tries := t.Try - t.Cleared - t.Lost
 	switch {
 	case tries > retry.Limit:
 		if retry.Limit > 0 {

@@ -40,6 +40,7 @@ func TestStore(t *testing.T, open func(t *testing.T, dir string) scheduler.Store
 		{"attempts are replaced, moves appended", testAttempts},
 		{"one of many racers wins a revision", testRace},
 		{"load has what is live and no more", testLoad},
+		{"a run that had ended may live again", testLiveAgain},
 		{"runs come in pages", testRunPages},
 		{"batches come in pages and by offset", testBatchPages},
 		{"what is not there is not found", testNotFound},
@@ -432,6 +433,29 @@ func testLoad(t *storeTest) {
 		}
 	}
 	t.same("states", states, []scheduler.State{scheduler.StateRunning, scheduler.StateQueued})
+}
+
+func testLiveAgain(t *storeTest) {
+	c, _, r := started(1)
+	c.NewRuns[0].Run.State, c.NewRuns[0].Tasks[0].State = scheduler.StateFailed, scheduler.StateFailed
+	c.Versions = []scheduler.DAGVersion{{Version: r.Run.Version, DAG: "load", Canonical: []byte("{}"), CreatedAt: Epoch}}
+	t.apply(c)
+	run, task := t.run(r.Run.ID).Run, t.run(r.Run.ID).Tasks[0]
+	run.State, run.EndedAt = scheduler.StateQueued, time.Time{}
+	task.State, task.Try, task.Cleared = scheduler.StateNone, 3, 3
+	t.apply(&scheduler.Change{Runs: []scheduler.Run{run}, Tasks: []scheduler.TaskRun{task}})
+	t.reopen()
+	snap, err := t.Load(t.Context())
+	if err != nil || len(snap.Live) != 1 || len(snap.Versions) != 1 {
+		t.Fatalf("load: got %+v, %v, want the run and its version", snap, err)
+	}
+	run.Rev, task.Rev = 2, 2
+	live := snap.Live[0]
+	t.same("run", live.Run, run)
+	t.same("task", live.Tasks[0], task)
+	if len(live.Batches) != 1 || live.Batches[0].ID != run.Batches[0] {
+		t.Errorf("got batches %+v, want its input", live.Batches)
+	}
 }
 
 func testRunPages(t *storeTest) {

@@ -16,7 +16,7 @@ var (
 	runColumns = []string{"id", "dag", "created_at", "version", "state", "trigger_doc", "params", "replay", "replay_of", "events", "bytes",
 		"interval_start", "interval_end", "watermark", "reason", "trace", "started_at", "ended_at", "rev"}
 	taskColumns = []string{"run", "task", "map_index", "n", "state", "try", "lost", "executor", "external_id", "retry_at", "kill_reason",
-		"exit_code", "reason", "output", "started_at", "ended_at", "rev"}
+		"exit_code", "reason", "output", "started_at", "ended_at", "cleared", "rev"}
 	attemptColumns = []string{"run", "id", "task", "map_index", "try", "executor", "state", "exit_code", "reason", "log", "node",
 		"created_at", "started_at", "ended_at"}
 	moveColumns        = []string{"run", "task", "map_index", "try", "from_state", "to_state", "reason", "at"}
@@ -106,13 +106,13 @@ func scanRun(row scanner) (r scheduler.Run, err error) {
 
 func taskArgs(t *scheduler.TaskRun, n int, rev int64) []any {
 	return []any{t.Run, t.Task, t.MapIndex, n, string(t.State), t.Try, t.Lost, t.Executor, t.External, micros(t.RetryAt), t.Kill,
-		t.Exit, t.Reason, string(t.Output), micros(t.StartedAt), micros(t.EndedAt), rev}
+		t.Exit, t.Reason, string(t.Output), micros(t.StartedAt), micros(t.EndedAt), t.Cleared, rev}
 }
 
 func scanTask(row scanner) (t scheduler.TaskRun, err error) {
 	var n int
 	err = row.Scan(&t.Run, &t.Task, &t.MapIndex, &n, &t.State, &t.Try, &t.Lost, &t.Executor, &t.External, stamp{&t.RetryAt}, &t.Kill,
-		&t.Exit, &t.Reason, raw{&t.Output}, stamp{&t.StartedAt}, stamp{&t.EndedAt}, &t.Rev)
+		&t.Exit, &t.Reason, raw{&t.Output}, stamp{&t.StartedAt}, stamp{&t.EndedAt}, &t.Cleared, &t.Rev)
 	return t, err
 }
 

@@ -189,8 +189,9 @@ func fill(t *testing.T, s *Store, runs int) {
 		"INSERT INTO run " + numbers + "SELECT " + run + `, CASE WHEN n%10=9 THEN 'd'||(n/10%100) ELSE 'big' END, 'v1',
 			CASE WHEN n%1000=0 THEN 'failed' ELSE 'success' END, '{}', '{}', 0, '', 1, 1, 0, 0, 0, '', '', n, n, n, 1, NULL FROM c`,
 		"INSERT INTO run_input " + numbers + "SELECT " + run + ", 0, " + batch + " FROM c",
-		"INSERT INTO task_instance " + numbers + ", k (i) AS (VALUES (0),(1),(2),(3),(4)) SELECT " + run + `, 't'||i, -1, i, 'success', 1, 0,
-			'local', '', 0, '', 0, '', '', n, n, 1, NULL, NULL, NULL, NULL FROM c, k`,
+		`INSERT INTO task_instance (run, task, map_index, n, state, try, lost, executor, external_id, retry_at, kill_reason, exit_code, reason,
+			output, started_at, ended_at, rev) ` + numbers + ", k (i) AS (VALUES (0),(1),(2),(3),(4)) SELECT " + run + `, 't'||i, -1, i, 'success', 1, 0,
+			'local', '', 0, '', 0, '', '', n, n, 1 FROM c, k`,
 	} {
 		if _, err := s.conn.ExecContext(t.Context(), q); err != nil {
 			t.Fatalf("%v\n%s", err, q)
