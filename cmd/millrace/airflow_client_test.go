@@ -48,7 +48,8 @@ tasks:
 // walked is what testdata/airflow/walk.py prints.
 type walked struct {
 	Version, Health map[string]any
-	Pools           struct{ Pools []any }
+	Pools           []map[string]any
+	Pool            map[string]any
 	Variables       struct{ Variables []any }
 	ImportErrors    struct {
 		Errors []struct {
@@ -161,6 +162,11 @@ func (s *server) airflowRuns() {
 		live := slices.DeleteFunc(slices.Clone(runs), func(r scheduler.Run) bool { return r.State.Terminal() })
 		return len(s.runs("etl")) == 4 && len(live) == 1
 	})
+	s.waitFor("in one slot, and told so", func() bool { // what a task prints may be there before the news that it runs
+		var pools []scheduler.Slots
+		s.cliJSON(&pools, "pools", "ls")
+		return len(pools) == 1 && pools[0].Used == 1 && len(pools[0].Holders) == 1 && !pools[0].Holders[0].Since.IsZero()
+	})
 }
 
 func (w *walked) checkSystem(t *testing.T) {
@@ -173,6 +179,9 @@ func (w *walked) checkSystem(t *testing.T) {
 	}
 	if e := w.ImportErrors.Errors; len(e) != 1 || e[0].File != "broken.yaml" || !strings.Contains(e[0].Text, `"rum"`) {
 		t.Errorf("import errors: got %+v, want that of broken.yaml", e)
+	}
+	if len(w.Pools) != 1 || w.Pools[0]["name"] != "default_pool" || w.Pool["running_slots"] != 1.0 || w.Pool["occupied_slots"] != 1.0 {
+		t.Errorf("pools: got %v and %v, want the default one with one slot taken", w.Pools, w.Pool)
 	}
 	if len(w.Variables.Variables) != 0 {
 		t.Errorf("variables: got %v, want none", w.Variables)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -32,6 +33,7 @@ func (s *Server) airflow() []route {
 		{get, v2 + "/monitor/health", tokenless, false, s.airflowHealth},
 
 		{get, v2 + "/pools", guarded, false, s.airflowPools},
+		{get, v2 + "/pools/:pool", guarded, false, s.airflowPool},
 		{get, v2 + "/variables", guarded, false, s.airflowVariables},
 
 		{get, dags, guarded, false, s.airflowDAGs},
@@ -105,11 +107,41 @@ func (s *Server) airflowHealth(c echo.Context) error {
 	return c.JSON(http.StatusOK, airflow.NewHealth(err == nil, err == nil && ready, time.Now().UTC()))
 }
 
+// poolsNow returns all pools with what is in them now.
+func (s *Server) poolsNow(c echo.Context) ([]airflow.Pool, error) {
+	if s.d.Explain == nil {
+		return nil, errNoSchedule
+	}
+	slots, err := s.d.Explain.Slots(c.Request().Context())
+	if err != nil {
+		return nil, err
+	}
+	return airflow.NewPools(slots), nil
+}
+
 func (s *Server) airflowPools(c echo.Context) error {
-	if _, err := windowOf(c, "order_by", "pool_name_pattern"); err != nil {
+	w, err := windowOf(c)
+	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, airflow.Pools{Pools: []struct{}{}})
+	pools, err := s.poolsNow(c)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, airflow.Pools{Pools: cutTo(pools, w), Total: len(pools)})
+}
+
+func (s *Server) airflowPool(c echo.Context) error {
+	pools, err := s.poolsNow(c)
+	if err != nil {
+		return err
+	}
+	name := param(c, "pool")
+	i := slices.IndexFunc(pools, func(p airflow.Pool) bool { return p.Name == name })
+	if i < 0 {
+		return fmt.Errorf("find pool %q: 'millrace pools ls' lists them: %w", name, scheduler.ErrNotFound)
+	}
+	return c.JSON(http.StatusOK, pools[i])
 }
 
 func (s *Server) airflowVariables(c echo.Context) error {

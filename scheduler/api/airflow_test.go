@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"millrace/scheduler"
+	"millrace/scheduler/api/airflow"
 	"millrace/scheduler/schedulertest"
 	"millrace/trigger"
 )
@@ -465,14 +466,34 @@ func TestAirflowSystem(t *testing.T) {
 	if s := body["scheduler"].(anyBody); s["status"] != "unhealthy" || s["latest_scheduler_heartbeat"] != nil {
 		t.Errorf("not ready: got %v, want unhealthy without a beat", s)
 	}
-	for path, key := range map[string]string{"/pools": "pools", "/variables": "variables"} {
-		clear(body)
-		if r.getV2(path, http.StatusOK, &body); fmt.Sprint(body[key]) != "[]" || body["total_entries"] != 0.0 {
-			t.Errorf("%s: got %v, want none", path, body)
-		}
+	clear(body)
+	if r.getV2("/variables", http.StatusOK, &body); fmt.Sprint(body["variables"]) != "[]" || body["total_entries"] != 0.0 {
+		t.Errorf("variables: got %v, want none", body)
 	}
-	away := newRig(t, func(d *Deps, _ *Options) { d.Store, d.Control = nil, nil })
-	for _, path := range []string{"/dags", "/dags/x", "/dags/~/dagRuns", "/importErrors", "/monitor/health"} {
+	away := newRig(t, func(d *Deps, _ *Options) { d.Store, d.Control, d.Explain = nil, nil, nil })
+	for _, path := range []string{"/pools", "/dags", "/dags/x", "/dags/~/dagRuns", "/importErrors", "/monitor/health"} {
 		away.getV2(path, http.StatusNotImplemented, &body)
 	}
+}
+
+// TestAirflowPools: the executors together are the default pool.
+func TestAirflowPools(t *testing.T) {
+	t.Parallel()
+	got := airflow.NewPools([]scheduler.Slots{
+		{Kind: "executor", Name: "local", Slots: 8, Used: 3, Waiting: 5, Holders: []scheduler.Holder{{Slots: 1}, {Slots: 2, Since: schedulertest.Epoch}}},
+		{Kind: "executor", Name: "mesos", Slots: 2, Used: 2, Holders: []scheduler.Holder{{Slots: 2, Since: schedulertest.Epoch}}},
+		{Kind: "pool", Name: "redshift", Slots: 1, Used: 2}, // it was made smaller
+	})
+	want := [][]any{{"default_pool", 10, 5, 4, 1, 5, 5}, {"redshift", 1, 2, 2, 0, 0, 0}}
+	for i, p := range got {
+		if is := []any{p.Name, p.Slots, p.Occupied, p.Running, p.Queued, p.Scheduled, p.Open}; !slices.Equal(is, want[i]) {
+			t.Errorf("got %v, want %v", is, want[i])
+		}
+	}
+	r := newRig(t)
+	var body anyBody
+	if r.getV2("/pools/default_pool", http.StatusOK, &body); body["name"] != "default_pool" || len(got) != len(want) {
+		t.Errorf("got %v, want the default pool", body)
+	}
+	r.getV2("/pools/none", http.StatusNotFound, &body)
 }

@@ -1,6 +1,10 @@
 package airflow
 
-import "time"
+import (
+	"time"
+
+	"millrace/scheduler"
+)
 
 // VersionInfo is Airflow's VersionInfo: Version is that of the API, Git the name of what answers. Its version is not for everybody.
 type VersionInfo struct {
@@ -51,13 +55,58 @@ func NewHealth(store, scheduler bool, now time.Time) Health {
 	return h
 }
 
-// Pools is Airflow's PoolCollectionResponse, Variables its VariableCollectionResponse. Both are empty: millrace has neither.
-type Pools struct {
-	Pools []struct{} `json:"pools"`
-	Total int        `json:"total_entries"`
+// Pool is Airflow's PoolResponse.
+type Pool struct {
+	Name        string  `json:"name"`
+	Description *string `json:"description"`
+	Slots       int     `json:"slots"`
+	// Occupied are those of tasks that run or, Queued, are being launched; Scheduled counts the tasks that wait.
+	Occupied  int `json:"occupied_slots"`
+	Running   int `json:"running_slots"`
+	Queued    int `json:"queued_slots"`
+	Scheduled int `json:"scheduled_slots"`
+	Open      int `json:"open_slots"`
+
+	Deferred     int     `json:"deferred_slots"`
+	WithDeferred bool    `json:"include_deferred"`
+	Team         *string `json:"team_name"`
 }
 
-// Variables is Airflow's VariableCollectionResponse.
+// Pools is Airflow's PoolCollectionResponse.
+type Pools struct {
+	Pools []Pool `json:"pools"`
+	Total int    `json:"total_entries"`
+}
+
+// NewPools returns the installation's pools after the default one, which is the executors together: every task holds a slot of one.
+func NewPools(all []scheduler.Slots) []Pool {
+	text := "the slots of all executors"
+	out := []Pool{{Name: defaultPool, Description: &text}}
+	for _, s := range all {
+		if s.Kind == "executor" {
+			out[0].add(s)
+			continue
+		}
+		p := Pool{Name: s.Name}
+		p.add(s)
+		out = append(out, p)
+	}
+	return out
+}
+
+func (p *Pool) add(s scheduler.Slots) {
+	p.Slots += s.Slots
+	p.Occupied += s.Used
+	p.Scheduled += s.Waiting
+	for _, h := range s.Holders {
+		if h.Since.IsZero() {
+			p.Queued += h.Slots
+		}
+	}
+	p.Running, p.Open = p.Occupied-p.Queued, max(0, p.Slots-p.Occupied)
+}
+
+// Variables is Airflow's VariableCollectionResponse. It is empty: there are none that may be shown.
 type Variables struct {
 	Variables []struct{} `json:"variables"`
 	Total     int        `json:"total_entries"`

@@ -33,10 +33,11 @@ type Try struct {
 	Executor     *string `json:"executor"`
 	Host         *string `json:"hostname"`
 
+	Pool      string `json:"pool"`
+	PoolSlots int    `json:"pool_slots"`
+	Priority  *int   `json:"priority_weight"`
+
 	// What millrace does not have, as Airflow has it by default.
-	Pool           string     `json:"pool"`
-	PoolSlots      int        `json:"pool_slots"`
-	Priority       *int       `json:"priority_weight"`
 	Queue          *string    `json:"queue"`
 	ScheduledAt    *time.Time `json:"scheduled_when"`
 	PID            *int       `json:"pid"`
@@ -85,6 +86,7 @@ func try(run *scheduler.Run, t *scheduler.TaskRun, spec *scheduler.Task) Try {
 	}
 	if spec != nil {
 		out.MaxTries, out.Operator, out.OperatorName = spec.Retry.Limit, orNil(spec.Kind), orNil(spec.Kind)
+		out.Pool, out.PoolSlots, out.Priority = cmp.Or(spec.Pool, defaultPool), max(1, spec.PoolSlots), &spec.Priority
 	}
 	return out
 }

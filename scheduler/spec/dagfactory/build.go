@@ -27,7 +27,7 @@ var asides = map[string]string{
 	"doc_md_python_arguments":       "documentation: write it as a comment",
 	"render_template_as_native_obj": "there are no templates", "do_xcom_push": "a task's output is what it writes to MILLRACE_OUTPUT",
 	"multiple_outputs": "a task's output is what it writes to MILLRACE_OUTPUT", "show_return_value_in_logs": "what a task prints is in its log",
-	"weight_rule": "there are no priorities", "email": "nobody is written to unless something else says so",
+	"weight_rule": "the priority of a task is its own", "email": "nobody is written to unless something else says so",
 	"start_date": "a rule fires from the time at which its file is in force", "access_control": "whoever has the console's token sees all DAGs",
 	"is_paused_upon_creation": "a DAG is not paused when it comes; 'millrace dags pause' does that",
 }
@@ -36,13 +36,9 @@ var asides = map[string]string{
 var losses = map[string]string{
 	"end_date":            "a rule has no end: take it out of the file then",
 	"dagrun_timeout":      "a run has no time limit as a whole: give the tasks a timeout",
-	"max_active_runs":     "the number of runs at a time can not be limited",
 	"max_active_tasks":    "the number of tasks at a time is limited by the slots of the executor only",
 	"concurrency":         "the number of tasks at a time is limited by the slots of the executor only",
 	"sla":                 "there are no deadlines",
-	"priority_weight":     "there are no priorities",
-	"pool":                "there are no pools",
-	"pool_slots":          "there are no pools",
 	"queue":               "there are no queues: executor: says where a task runs",
 	"run_as_user":         "tasks run as the user of the executor",
 	"executor_config":     "an executor takes no settings of a task",
@@ -58,7 +54,7 @@ var losses = map[string]string{
 // harmless are values of keys with no counterpart that ask for what is so anyway.
 var harmless = map[string][]string{
 	"max_active_tasks": {"0"}, "depends_on_past": {"false"}, "wait_for_downstream": {"false"}, "email_on_failure": {"false"}, "email_on_retry": {"false"},
-	"catchup": {"false"}, "pool": {"default_pool"}, "pool_slots": {"1"}, "priority_weight": {"1"}, "queue": {"default"},
+	"catchup": {"false"}, "queue": {"default"},
 	"retry_exponential_backoff": {"false"}, "is_paused_upon_creation": {"false"}, "max_consecutive_failed_dag_runs": {"0"},
 	"fail_fast": {"false"}, "allow_nested_operators": {"true"}, "ignore_first_depends_on_past": {"true", "false"}, "auto_register": {"true"},
 }
@@ -103,12 +99,15 @@ func (b *builder) build(id string) yaml.MapSlice {
 	if on := b.schedule(); on != nil {
 		doc = append(doc, yaml.MapItem{Key: "on", Value: on})
 	}
+	if most := b.src.get("max_active_runs"); most != nil && most.kind == scalar {
+		doc = append(doc, yaml.MapItem{Key: "concurrency", Value: most.plain()})
+	}
 	if defaults := b.common(args); len(defaults) > 0 {
 		doc = append(doc, yaml.MapItem{Key: "defaults", Value: defaults})
 	}
 	for _, f := range b.src.fields {
 		switch f.key {
-		case "dag_id", "description", "tags", "params", "schedule", "schedule_interval", "timezone", "default_args", "tasks", "task_groups":
+		case "dag_id", "description", "tags", "params", "schedule", "schedule_interval", "timezone", "max_active_runs", "default_args", "tasks", "task_groups":
 		default:
 			b.other(f)
 		}
@@ -221,7 +220,7 @@ func (b *builder) zone() string {
 // commonKeys are keys that default_args and tasks have in common, and that have a counterpart.
 var commonKeys = []string{
 	"retries", "retry_delay", "retry_delay_sec", "retry_exponential_backoff", "max_retry_delay", "max_retry_delay_sec", "execution_timeout",
-	"execution_timeout_secs",
+	"execution_timeout_secs", "pool", "pool_slots", "priority_weight",
 }
 
 // common returns retry and timeout.
@@ -239,6 +238,8 @@ func (b *builder) common(n *node) (out yaml.MapSlice) {
 				continue
 			}
 			retry = append(retry, yaml.MapItem{Key: "limit", Value: limit})
+		case key == "pool", key == "pool_slots", key == "priority_weight":
+			out = append(out, b.slots(f)...)
 		case key == "retry_exponential_backoff":
 			if f.value.is("true") {
 				retry = append(retry, yaml.MapItem{Key: "backoff", Value: 2})
@@ -263,6 +264,20 @@ func (b *builder) common(n *node) (out yaml.MapSlice) {
 		out = append(out, yaml.MapItem{Key: "timeout", Value: timeout})
 	}
 	return out
+}
+
+// slots returns what a task asks of a pool, and its place in the queue.
+func (b *builder) slots(f field) yaml.MapSlice {
+	switch {
+	case f.value.is(map[string]string{"pool": "default_pool", "pool_slots": "1", "priority_weight": "1"}[f.key]):
+		return nil
+	case f.key == "pool":
+		b.note(f.at, f.key, "add pools: {"+f.value.text+": …} with its slots to millrace.yaml, else the DAG is not put into force")
+	case f.key == "priority_weight":
+		b.note(f.at, f.key, "the priority of a task is its own: weights of tasks after it are not added")
+		return yaml.MapSlice{{Key: "priority", Value: f.value.plain()}}
+	}
+	return yaml.MapSlice{{Key: f.key, Value: f.value.plain()}}
 }
 
 // airflowDelay is how long Airflow waits before a retry, if nobody says so.

@@ -130,7 +130,7 @@ func TestTemplates(t *testing.T) {
 func TestNothingIsSilent(t *testing.T) {
 	t.Parallel()
 	for _, lines := range []string{
-		"odd: 1" + aTask, "max_active_runs: 3" + aTask, "default_args: {odd: 1}" + aTask, aTask + "\n  u: {operator: EmptyOperator, odd: 1}",
+		"odd: 1" + aTask, "max_active_runs: some" + aTask, "concurrency: 3" + aTask, "default_args: {odd: 1}" + aTask, aTask + "\n  u: {operator: EmptyOperator, odd: 1}",
 		"task_groups: {g: {odd: 1}}" + aTask, "params: {p: [1]}" + aTask, aTask + "\n  u: {operator: EmptyOperator, dependencies: [none]}",
 		aTask + "\n  u: {}", "default_args: {retries: many}" + aTask, "default_args: {retry_delay: soon}" + aTask, "end_date: 2026-01-01" + aTask,
 		aTask + "\n  u: {operator: BashOperator}", aTask + "\n  u: {operator: PythonOperator, python_callable: 'x y'}",
@@ -151,7 +151,7 @@ func TestNothingIsSilent(t *testing.T) {
 func TestDefaultsBeside(t *testing.T) {
 	t.Parallel()
 	src := "default:\n  default_args: {owner: file}\nd:" + strings.ReplaceAll(aTask, "\n", "\n  ") + "\n"
-	beside := "schedule: 0 3 * * *\ntags: [all]\nmax_active_runs: 2\ndefault_args: {owner: beside, retries: 4}\n"
+	beside := "schedule: 0 3 * * *\ntags: [all]\nmax_active_tasks: 2\ndefault_args: {owner: beside, retries: 4}\n"
 	dags, findings, err := Convert("f.yml", []byte(src), []byte(beside))
 	if err != nil {
 		t.Fatal(err)
@@ -163,7 +163,7 @@ func TestDefaultsBeside(t *testing.T) {
 		}
 	}
 	if len(findings) != 1 || findings[0].File != "defaults.yml" || findings[0].Line != 3 {
-		t.Errorf("got %v, want max_active_runs of line 3 of defaults.yml", findings)
+		t.Errorf("got %v, want max_active_tasks of line 3 of defaults.yml", findings)
 	}
 }
 

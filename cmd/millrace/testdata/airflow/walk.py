@@ -94,7 +94,8 @@ def main(url, password):
         out = {
             "version": plain(airflow.VersionApi(client).get_version()),
             "health": plain(airflow.MonitorApi(client).get_health()),
-            "pools": plain(airflow.PoolApi(client).get_pools()),
+            "pools": [plain(p) for p in by_offset(lambda **page: (lambda a: (a.pools, a.total_entries))(airflow.PoolApi(client).get_pools(**page)))],
+            "pool": plain(airflow.PoolApi(client).get_pool("default_pool")),
             "variables": plain(airflow.VariableApi(client).get_variables()),
             "import_errors": plain(airflow.ImportErrorApi(client).get_import_errors()),
             "dags": [], "details": {}, "runs": {}, "cursor": {}, "tasks": {}, "states": {},
