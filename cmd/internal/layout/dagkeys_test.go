@@ -1,0 +1,169 @@
+package layout
+
+import (
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// keyTests names, for each key of a DAG file, the test that shows a run differing with it and without it, or, for a key that is there for people,
+// what they see differing. Keys below defaults become those of the tasks that do not say otherwise, before anything else sees them. Where time or
+// several runs matter the test is that of the package that decides.
+var keyTests = map[string]string{
+	"concurrency":                "scheduler/engine.TestConcurrencyQueue",
+	"concurrency.group":          "scheduler/engine.TestConcurrencyGroups",
+	"concurrency.max_runs":       "scheduler/engine.TestConcurrencyQueue",
+	"concurrency.when_full":      "scheduler/engine.TestConcurrencyWhenFull",
+	"dag":                        "cmd/millrace.TestDAGKeys",
+	"defaults":                   "cmd/millrace.TestDAGKeys",
+	"defaults.env":               "cmd/millrace.TestDAGKeys",
+	"defaults.executor":          "cmd/millrace.TestDAGKeys",
+	"defaults.infra_retry":       "scheduler/plan.TestOutcomes",
+	"defaults.pool":              "scheduler/engine.TestPools",
+	"defaults.pool_slots":        "scheduler/engine.TestPools",
+	"defaults.priority":          "scheduler/engine.TestPriority",
+	"defaults.retry":             "cmd/millrace.TestDAGKeys",
+	"defaults.retry.backoff":     "scheduler/plan.TestRetryWaits",
+	"defaults.retry.delay":       "cmd/millrace.TestDAGKeys",
+	"defaults.retry.jitter":      "scheduler/plan.TestRetryWaits",
+	"defaults.retry.limit":       "cmd/millrace.TestDAGKeys",
+	"defaults.retry.max_delay":   "scheduler/plan.TestRetryWaits",
+	"defaults.retry.never_on":    "cmd/millrace.TestDAGKeys",
+	"defaults.retry.on_exit":     "cmd/millrace.TestDAGKeys",
+	"defaults.timeout":           "cmd/millrace.TestDAGKeys",
+	"defaults.timeout.grace":     "scheduler/localexec.TestGraceOfChildren",
+	"defaults.timeout.heartbeat": "cmd/millrace.TestTimeouts",
+	"defaults.timeout.queue":     "cmd/millrace.TestTimeouts",
+	"defaults.timeout.run":       "cmd/millrace.TestDAGKeys",
+	"defaults.timeout.start":     "cmd/millrace.TestTimeouts",
+	"description":                "cmd/millrace.TestDAGKeysForPeople",
+	"env":                        "cmd/millrace.TestDAGKeys",
+	"on":                         "cmd/millrace.TestDAGKeys",
+	"on[].batch":                 "cmd/millrace.TestDAGKeys",
+	"on[].batch.quarantine":      "trigger/rules.TestMatch",
+	"on[].batch.source":          "cmd/millrace.TestDAGKeys",
+	"on[].batch.tenant":          "cmd/millrace.TestDAGKeys",
+	"on[].batch.types":           "cmd/millrace.TestDAGKeys",
+	"on[].catchup":               "trigger/dispatch.TestCatchup",
+	"on[].catchup.policy":        "trigger/dispatch.TestCatchup",
+	"on[].catchup.window":        "trigger/dispatch.TestCatchup",
+	"on[].coalesce":              "trigger/dispatch.TestCoalesce",
+	"on[].coalesce.max_batches":  "trigger/dispatch.TestCoalesce",
+	"on[].coalesce.max_bytes":    "trigger/coalesce.TestAdd",
+	"on[].coalesce.max_events":   "trigger/coalesce.TestAdd",
+	"on[].coalesce.max_wait":     "trigger/dispatch.TestCoalesce",
+	"on[].coalesce.quiet":        "trigger/dispatch.TestCoalesce",
+	"on[].cron":                  "trigger/dispatch.TestCronTicks",
+	"on[].id":                    "cmd/millrace.TestDAGKeys",
+	"on[].if":                    "cmd/millrace.TestDAGKeys",
+	"on[].jitter":                "trigger/dispatch.TestJitter",
+	"on[].key":                   "cmd/millrace.TestDAGKeys",
+	"on[].manual":                "cmd/millrace.TestDAGKeys",
+	"on[].timezone":              "trigger/rules.TestNextTick",
+	"on[].when_paused":           "trigger/dispatch.TestWhenPaused",
+	"owner":                      "cmd/millrace.TestDAGKeysForPeople",
+	"params":                     "cmd/millrace.TestDAGKeys",
+	"params.*":                   "cmd/millrace.TestDAGKeys",
+	"params.*.default":           "cmd/millrace.TestDAGKeys",
+	"params.*.description":       "cmd/millrace.TestDAGKeysForPeople",
+	"params.*.required":          "cmd/millrace.TestDAGKeys",
+	"params.*.type":              "cmd/millrace.TestDAGKeys",
+	"priority":                   "scheduler/engine.TestPriority",
+	"tags":                       "cmd/millrace.TestDAGKeysForPeople",
+	"tasks":                      "cmd/millrace.TestDAGKeys",
+	"tasks.*":                    "cmd/millrace.TestDAGKeys",
+	"tasks.*.env":                "cmd/millrace.TestDAGKeys",
+	"tasks.*.executor":           "cmd/millrace.TestDAGKeys",
+	"tasks.*.http":               "cmd/millrace.TestHTTPTasks",
+	"tasks.*.http.body":          "cmd/millrace.TestHTTPTasks",
+	"tasks.*.http.expect":        "scheduler/operator/http.TestRedirects",
+	"tasks.*.http.headers":       "cmd/millrace.TestHTTPTasks",
+	"tasks.*.http.method":        "cmd/millrace.TestHTTPTasks",
+	"tasks.*.http.timeout":       "scheduler/operator/http.TestNetworkFaultsAreTriedAgain",
+	"tasks.*.http.url":           "cmd/millrace.TestHTTPTasks",
+	"tasks.*.infra_retry":        "scheduler/plan.TestOutcomes",
+	"tasks.*.needs":              "cmd/millrace.TestDAGKeys",
+	"tasks.*.pool":               "scheduler/engine.TestPools",
+	"tasks.*.pool_slots":         "scheduler/engine.TestPools",
+	"tasks.*.priority":           "scheduler/engine.TestPriority",
+	"tasks.*.retry":              "cmd/millrace.TestDAGKeys",
+	"tasks.*.retry.backoff":      "scheduler/plan.TestRetryWaits",
+	"tasks.*.retry.delay":        "cmd/millrace.TestDAGKeys",
+	"tasks.*.retry.jitter":       "scheduler/plan.TestRetryWaits",
+	"tasks.*.retry.limit":        "cmd/millrace.TestDAGKeys",
+	"tasks.*.retry.max_delay":    "scheduler/plan.TestRetryWaits",
+	"tasks.*.retry.never_on":     "cmd/millrace.TestDAGKeys",
+	"tasks.*.retry.on_exit":      "cmd/millrace.TestDAGKeys",
+	"tasks.*.rule":               "cmd/millrace.TestDAGKeys",
+	"tasks.*.run":                "cmd/millrace.TestDAGKeys",
+	"tasks.*.timeout":            "cmd/millrace.TestDAGKeys",
+	"tasks.*.timeout.grace":      "scheduler/localexec.TestGraceOfChildren",
+	"tasks.*.timeout.heartbeat":  "cmd/millrace.TestTimeouts",
+	"tasks.*.timeout.queue":      "cmd/millrace.TestTimeouts",
+	"tasks.*.timeout.run":        "cmd/millrace.TestDAGKeys",
+	"tasks.*.timeout.start":      "cmd/millrace.TestTimeouts",
+	"tasks.*.wait":               "cmd/millrace.TestWaitTasks",
+	"tasks.*.wait.object":        "cmd/millrace.TestWaitTasks",
+	"tasks.*.wait.poll":          "cmd/millrace.TestWaitTasks",
+	"tasks.*.when":               "cmd/millrace.TestDAGKeys",
+}
+
+// TestEveryKeyHasATest walks the schema of DAG files: a key without a test is a promise that nobody checks.
+func TestEveryKeyHasATest(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../../scheduler/spec/schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema map[string]any
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]bool{}
+	for _, s := range load(t, "../../..") {
+		for _, name := range s.functions() {
+			tests[s.dir+"."+name] = s.test
+		}
+	}
+	keys := schemaKeys(schema, "")
+	if len(keys) < 60 {
+		t.Fatalf("the schema has %d keys, which can not be all", len(keys))
+	}
+	for _, key := range keys {
+		switch name := keyTests[key]; {
+		case name == "":
+			t.Errorf("key %s has no test: add it to keyTests with one that shows a run differing with it and without it", key)
+		case !tests[name]:
+			t.Errorf("key %s names the test %s, which does not exist", key, name)
+		}
+	}
+	for key := range keyTests {
+		if !slices.Contains(keys, key) {
+			t.Errorf("keyTests has %s, which is no key of the schema", key)
+		}
+	}
+}
+
+// schemaKeys returns the keys of a schema below a path, as scheduler/spec/keys.go writes them.
+func schemaKeys(n map[string]any, path string) []string {
+	var out []string
+	at := func(name string) string { return strings.TrimPrefix(path+"."+name, ".") }
+	properties, _ := n["properties"].(map[string]any)
+	for name, sub := range properties {
+		out = append(append(out, at(name)), schemaKeys(sub.(map[string]any), at(name))...)
+	}
+	if sub, ok := n["additionalProperties"].(map[string]any); ok && sub["description"] != nil {
+		out = append(append(out, at("*")), schemaKeys(sub, at("*"))...)
+	}
+	if sub, ok := n["items"].(map[string]any); ok {
+		out = append(out, schemaKeys(sub, path+"[]")...)
+	}
+	alternatives, _ := n["anyOf"].([]any)
+	for _, sub := range alternatives {
+		out = append(out, schemaKeys(sub.(map[string]any), path)...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
