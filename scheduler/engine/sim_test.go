@@ -31,6 +31,8 @@ var simDAGs = func() []spec.File {
 		"{a: {run: x}, b: {run: x, needs: a, retry: 1}, c: {run: x, needs: a}, d: {run: x, needs: [b, c]}}",
 		"{c: {run: x, needs: [b]}, b: {run: x, needs: [a], when: 'tasks.a.exit == 0'}, a: {run: x, retry: {limit: 2, delay: 1s, jitter: full}}}",
 		"{a: {run: x}, b: {run: x}, c: {run: x}, no: {run: x, when: 'false'}, after: {run: x, needs: [a, b, c]}}",
+		"{a: {run: x, retry: 1}, b: {run: x}, one: {run: x, needs: [a, b], rule: one_success}, bad: {run: x, needs: [a, b], rule: one_failed}," +
+			" now: {run: x, needs: a, rule: always}, end: {run: x, needs: [one, bad, now], rule: all_done, timeout: {start: 10s}}}",
 		"{a: {run: x, pool: p}, b: {run: x, pool: p, pool_slots: 2, priority: 3}, c: {run: x, needs: [a, b]}}\nconcurrency: 2",
 		"{a: {run: x, retry: 1}, b: {run: x, pool: p, needs: a}}\nconcurrency: {when_full: cancel_running, group: '${{ run.dag }}'}",
 		"{a: {run: x, pool: p, pool_slots: 2}}\nconcurrency: {when_full: skip}",

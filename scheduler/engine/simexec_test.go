@@ -62,8 +62,11 @@ func (x *simExec) begin(l scheduler.Launch) {
 	if t := states[l.Task]; t.AttemptID(t.Try) != l.ID || t.State != scheduler.StateLaunching {
 		panic(violation(fmt.Sprintf("launched %s while the store has %s as %s", l.ID, t.AttemptID(t.Try), t.State)))
 	}
-	for _, need := range x.s.e.core.versions[d.Run.Version].dag.Task(l.Task).Needs {
-		if states[need].State != scheduler.StateSuccess && !mendedSince(d, l.Task, need) {
+	task := x.s.e.core.versions[d.Run.Version].dag.Task(l.Task)
+	waits := scheduler.JoinWaits(task.Rule, len(task.Needs))
+	for _, need := range task.Needs {
+		st := states[need].State
+		if early := task.Rule == "" && st != scheduler.StateSuccess || waits && !st.Terminal(); early && !mendedSince(d, l.Task, need) {
 			panic(violation(fmt.Sprintf("launched %s while %s is %s", l.ID, need, states[need].State)))
 		}
 	}
