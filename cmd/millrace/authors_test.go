@@ -102,6 +102,22 @@ func TestGoPage(t *testing.T) {
 	s.triggered("hello")
 	s.saysInRun("hello", 1, "hello from say of run r")
 
+	// The tools for authors ask the program, too; the copy that the server runs is no difference.
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"dags", "diff", dir}, "nothing would change"}, {[]string{"dags", "diff", program}, "nothing would change"},
+		{[]string{"dags", "graph", program}, "load"},
+	} {
+		if text, code := s.cli(tt.args...); code != exitOK || !strings.Contains(text, tt.want) {
+			t.Errorf("%v: exit %d, %s, want %q", tt.args, code, text, tt.want)
+		}
+	}
+	if text, said, code := millrace(t, dir, nil, "dags", "test", "hello.dag"); code != exitOK || !strings.Contains(text+said, "hello from say of run") {
+		t.Errorf("dags test: exit %d, %s%s", code, text, said)
+	}
+
 	// The program is broken: what was in force stays, and its copy runs.
 	write(t, program+".tmp", "#!/bin/sh\necho no connection >&2; exit 3\n")
 	if err := errors.Join(os.Chmod(program+".tmp", 0o755), os.Rename(program+".tmp", program)); err != nil {

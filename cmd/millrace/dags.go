@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"millrace/cmd/internal/app"
 	"millrace/scheduler"
 	"millrace/scheduler/spec"
 )
@@ -160,25 +159,17 @@ func validate(files []string) ([]verdict, error) {
 		if err != nil {
 			return nil, err
 		}
-		dags, warnings, err := checkDAGs(file, src)
-		if err != nil {
-			out = append(out, verdict{File: file, Error: err.Error(), Warnings: warnings})
+		f := compileFile(file, src, spec.ReadFile)
+		if len(f.Faults) > 0 {
+			out = append(out, verdict{File: file, Error: f.Faults.Detail(), Warnings: f.Warnings})
 			continue
 		}
-		for _, d := range dags {
-			own := slices.DeleteFunc(slices.Clone(warnings), func(w spec.Warning) bool { return w.DAG != d.ID })
+		for _, d := range f.DAGs {
+			own := slices.DeleteFunc(slices.Clone(f.Warnings), func(w spec.Warning) bool { return w.DAG != d.ID })
 			out = append(out, verdict{File: file, DAG: d.ID, Rules: len(d.On), Tasks: len(d.Tasks), OK: true, Warnings: own})
 		}
 	}
 	return out, nil
-}
-
-// checkDAGs asks a program, and reads any other file.
-func checkDAGs(file string, src []byte) ([]scheduler.DAG, []spec.Warning, error) {
-	if spec.IsProgram(file) {
-		return app.AskDAGs(file)
-	}
-	return app.CheckDAGs(file, src)
 }
 
 func newDAGsTrigger(g *global) *cobra.Command {

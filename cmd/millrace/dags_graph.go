@@ -77,13 +77,3 @@ func (g *global) dagsOf(ctx context.Context, name string) ([]scheduler.DAG, erro
 	}
 	return []scheduler.DAG{*d.Spec}, nil
 }
-
-// compileAll compiles a file that must have no fault.
-func compileAll(name string, src []byte) ([]scheduler.DAG, error) {
-	dags, err := spec.Compile(name, src)
-	var faults spec.Errors
-	if errors.As(err, &faults) {
-		return nil, errors.New("the file has faults:\n" + faults.Detail())
-	}
-	return dags, err
-}

@@ -91,7 +91,7 @@ func (d *Dir) pin(path string) (pin string, sum [sha256.Size]byte, err error) {
 	if sum, err = copyHashed(io.Discard, path); err != nil {
 		return "", sum, err
 	}
-	pin = filepath.Join(d.opts.Programs, hex.EncodeToString(sum[:16]), filepath.Base(path))
+	pin = filepath.Join(d.opts.Programs, pinName(path, sum))
 	if pin, err = filepath.Abs(pin); err != nil {
 		return "", sum, err
 	}
@@ -99,6 +99,19 @@ func (d *Dir) pin(path string) (pin string, sum [sha256.Size]byte, err error) {
 		return pin, sum, nil
 	}
 	return pin, sum, copyProgram(path, pin, sum)
+}
+
+func pinName(path string, sum [sha256.Size]byte) string {
+	return filepath.Join(hex.EncodeToString(sum[:16]), filepath.Base(path))
+}
+
+// PinName returns where [Dir] keeps its copy of the program at path, below the directory of copies, with slashes.
+func PinName(path string) (string, error) {
+	sum, err := copyHashed(io.Discard, path)
+	if err != nil {
+		return "", fmt.Errorf("hash %s: %w", path, err)
+	}
+	return filepath.ToSlash(pinName(path, sum)), nil
 }
 
 // errChanging: a file was written while it was read. There will be another look at it.
