@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -46,7 +44,7 @@ The exit code is 0 if nothing would change, 1 if something would, 3 if a file ha
 		Example: `  millrace dags diff dags
   millrace dags diff dags/load.yaml -o json`,
 		RunE: func(c *cobra.Command, args []string) error {
-			files, err := dagFiles(c.Context(), args, spec.ReadFile)
+			files, err := dagFiles(args, spec.ReadFile)
 			if err != nil {
 				return err
 			}
@@ -77,49 +75,34 @@ The exit code is 0 if nothing would change, 1 if something would, 3 if a file ha
 }
 
 // dagFiles reads DAG files, and all that are in directories, as a server does.
-func dagFiles(ctx context.Context, paths []string, compile func(name string, src []byte) spec.File) ([]spec.File, error) {
+func dagFiles(paths []string, compile func(name string, src []byte) spec.File) ([]spec.File, error) {
 	var out []spec.File
-	for _, top := range paths {
-		err := filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
-			switch hidden := path != top && strings.HasPrefix(e.Name(), "."); {
-			case err != nil:
-				return err
-			case e.IsDir() && hidden:
-				return fs.SkipDir
-			case e.IsDir(), path != top && (hidden || !isDAGFile(path)):
-				return nil
-			}
-			f, err := readDAGs(ctx, path, compile)
-			out = append(out, f)
-			return err
-		})
+	for _, path := range paths {
+		info, err := os.Stat(path)
 		if err != nil {
 			return nil, err
 		}
+		if !info.IsDir() {
+			src, err := os.ReadFile(path)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, compileFile(path, src, compile))
+			continue
+		}
+		set := spec.NewDir(path, spec.DirOptions{}).Read()
+		if set.Partial {
+			return nil, fmt.Errorf("directory %s can not be read, or not all of it", path)
+		}
+		for _, f := range set.Files {
+			src, err := os.ReadFile(filepath.Join(path, f.Name))
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, compileFile(filepath.Join(path, f.Name), src, compile)) // again, so that faults have a path that can be opened
+		}
 	}
 	return out, nil
-}
-
-func isDAGFile(path string) bool {
-	return slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(path)) || spec.IsProgram(path)
-}
-
-// describeTime is how long a program may take to describe its DAGs.
-const describeTime = 10 * time.Second
-
-// readDAGs reads one file, or asks a program.
-func readDAGs(ctx context.Context, path string, compile func(name string, src []byte) spec.File) (spec.File, error) {
-	if spec.IsProgram(path) {
-		if _, err := os.Stat(path); err != nil {
-			return spec.File{}, err
-		}
-		return spec.Ask(ctx, path, here(path), describeTime), nil
-	}
-	src, err := os.ReadFile(path)
-	if err != nil {
-		return spec.File{}, err
-	}
-	return compile(path, src), nil
 }
 
 // sound returns the DAGs of files by id with their files, or an error with all faults.
