@@ -35,7 +35,7 @@ type taskDefaults struct {
 
 var (
 	laterTask = []string{
-		"image", "args", "resources", "constraints", "foreach", "output", "cache", "sql",
+		"image", "args", "resources", "constraints", "foreach", "output", "cache",
 		"dag", "approval", "concurrency", "deadline", "heartbeat", "setup", "teardown", "group", "secrets", "at_least_once_fast",
 	}
 )
