@@ -14,7 +14,7 @@ import (
 	"millrace/scheduler/api/airflow"
 )
 
-// counted is up to how many runs a list's total is exact. Beyond, it is one more than what was looked at: there is at least one more.
+// counted is up to how many runs of a DAG a list's total is exact. Beyond, it is one more than what was looked at: there is at least one more.
 const counted = 1000
 
 // newestFirst are the orders in which runs can be listed: the one that the store has. A run is created, queued and due at one time.
@@ -52,9 +52,30 @@ func (s *Server) airflowRuns(c echo.Context) error {
 	}
 	out := airflow.Runs{Runs: airflow.NewRuns(runs), Total: &total}
 	if total > max(w.offset+w.limit, counted) {
-		out.TotalLimit = &total
+		exact, known, err := s.countAll(c.Request().Context(), streams)
+		if err != nil {
+			return err
+		}
+		if total = max(total, exact); !known {
+			out.TotalLimit = &total
+		}
 	}
 	return c.JSON(http.StatusOK, out)
+}
+
+// countAll returns how many runs there are in streams of all DAGs, if the store keeps count; it does so for all DAGs together only.
+func (s *Server) countAll(ctx context.Context, streams []*runStream) (total int, known bool, err error) {
+	counter, ok := s.d.Store.(RunCounter)
+	if !ok || streams[0].query.DAG != "" {
+		return 0, false, nil
+	}
+	counts, err := counter.CountRuns(ctx)
+	for state, n := range counts {
+		if slices.ContainsFunc(streams, func(r *runStream) bool { return r.query.State == "" || r.query.State == state }) {
+			total += int(n)
+		}
+	}
+	return total, err == nil, err
 }
 
 // runsAfter answers with the page after a cursor, which is the store's own; "" is before the first. So nothing is passed over, and no row is

@@ -111,8 +111,11 @@ func TestAirflowRunPages(t *testing.T) {
 	if !slices.IsSortedFunc(got, func(a, b string) int { return strings.Compare(b, a) }) {
 		t.Errorf("states are not merged newest first: %v", got)
 	}
-	if got, _ := r.listed("/dags/~/dagRuns?limit=1000"); len(got) != 1000 {
-		t.Errorf("all DAGs: got %d runs, want 1000", len(got))
+	if got, total := r.listed("/dags/~/dagRuns?limit=2000"); len(got) != maxWindow || total != 2408 {
+		t.Errorf("all DAGs: got %d runs of %d, want %d of 2408", len(got), total, maxWindow)
+	}
+	if _, total := r.listed("/dags/~/dagRuns?limit=1&state=failed"); total != 1204 {
+		t.Errorf("failed of all DAGs: got a total of %d, want 1204", total)
 	}
 }
 
