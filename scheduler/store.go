@@ -189,7 +189,7 @@ type Control interface {
 	// DAG returns one head with its compiled form (nil if there never was a good version).
 	DAG(ctx context.Context, id string) (*DAGHead, *DAG, error)
 	// Pause sets or lifts a DAG's pause, which lasts over restarts and changes of its file. While a DAG is paused the batches that its rules
-	// want are held, and fire when the pause is lifted; ticks of cron rules pass without a run. Runs that exist go on, and
-	// Control.Trigger starts others: a person who asks for a run means it. ErrNotFound, ErrUnavailable.
+	// want are held, and fire when the pause is lifted, unless a rule's WhenPaused says otherwise; ticks of cron rules pass without a run.
+	// Runs that exist go on, and Trigger starts others: a person who asks for a run means it. ErrNotFound, ErrUnavailable.
 	Pause(ctx context.Context, dag string, paused bool) (*DAGHead, error)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"millrace/scheduler"
 )
@@ -232,5 +233,49 @@ func TestMendRefuses(t *testing.T) {
 		if n := len(f.e.core.versions); n != 1 {
 			t.Errorf("%d versions are in memory, want that of the head alone", n)
 		}
+	})
+}
+
+// Runs that live again are counted as active as long as they are.
+func TestMendedRunsAreCounted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		f.stop()
+		reg := prometheus.NewRegistry()
+		e, err := New(f.store, map[string]scheduler.Executor{"local": f.world}, Options{Env: []string{}, Seed: 1, Registerer: reg})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.run(e)
+		f.setDAGs(map[string]string{"chain.yaml": chainDAG})
+		active := func(want float64) {
+			t.Helper()
+			synctest.Wait()
+			families, err := reg.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, family := range families {
+				if got := family.GetMetric()[0].GetGauge().GetValue(); family.GetName() == "millrace_run_active" && got != want {
+					t.Errorf("%v runs are active, want %v", got, want)
+				}
+			}
+		}
+		id := f.trigger("chain", "x", "").ID
+		f.wait(id)
+		active(0)
+		f.world.play(runs)
+		f.clear(id, scheduler.Clear{})
+		active(1)
+		if _, err := f.e.Mark(t.Context(), id, scheduler.Mark{State: scheduler.StateFailed}); err != nil {
+			t.Fatal(err)
+		}
+		f.wait(id)
+		active(0)
+		if _, err := f.e.Mark(t.Context(), id, scheduler.Mark{State: scheduler.StateSuccess}); err != nil { // of one that has ended
+			t.Fatal(err)
+		}
+		active(0)
 	})
 }
