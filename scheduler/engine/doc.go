@@ -15,6 +15,11 @@
 // only after the commit; that an attempt is handed to an executor only by the transaction that made it, so at most once, since executors start
 // an id at most once and never after they called it lost; and that slots can not leak, because they are the set of tasks in active states.
 //
+// What waits is in an index by what it waits for, and is not looked at before that changes: a run without a place in its concurrency group in the
+// group (limits.go), a ready task in the line of its pool in the queue of its executor (queue.go), a retry among the timers. Each of them keeps
+// the value on which it stopped last, and explain.go makes its sentences of those. Places and slots are sets of rows that are under way, so they
+// are found again by loading the rows.
+//
 // If we stop: before 3, the inputs come again, from the chain, from the executor, from the caller who has no answer. Between 3 and 4, the
 // attempts are `launching` and the executor is asked about each after the restart; those it does not know it reports as lost, and that costs an
 // infra retry. During 4, the same. A caller who has no answer may repeat the call: runs have ids that follow from what started them.
