@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -77,32 +78,31 @@ The exit code is 0 if nothing would change, 1 if something would, 3 if a file ha
 // dagFiles reads DAG files, and all that are in directories, as a server does.
 func dagFiles(paths []string, compile func(name string, src []byte) spec.File) ([]spec.File, error) {
 	var out []spec.File
-	for _, path := range paths {
-		info, err := os.Stat(path)
+	for _, top := range paths {
+		err := filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
+			switch hidden := path != top && strings.HasPrefix(e.Name(), "."); {
+			case err != nil:
+				return err
+			case e.IsDir() && hidden:
+				return fs.SkipDir
+			case e.IsDir(), path != top && (hidden || !isDAGFile(path)):
+				return nil
+			}
+			src, err := os.ReadFile(path)
+			if err == nil {
+				out = append(out, compileFile(path, src, compile))
+			}
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
-		if !info.IsDir() {
-			src, err := os.ReadFile(path)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, compileFile(path, src, compile))
-			continue
-		}
-		set := spec.NewDir(path, spec.DirOptions{}).Read()
-		if set.Partial {
-			return nil, fmt.Errorf("directory %s can not be read, or not all of it", path)
-		}
-		for _, f := range set.Files {
-			src, err := os.ReadFile(filepath.Join(path, f.Name))
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, compileFile(filepath.Join(path, f.Name), src, compile)) // again, so that faults have a path that can be opened
-		}
 	}
 	return out, nil
+}
+
+func isDAGFile(path string) bool {
+	return slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(path)) || spec.IsProgram(path)
 }
 
 // sound returns the DAGs of files by id with their files, or an error with all faults.

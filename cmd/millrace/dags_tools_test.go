@@ -214,3 +214,22 @@ no errors, 2 warnings in 3 files
 		t.Errorf("validate: exit %d, got %s", code, errs)
 	}
 }
+
+// TestDAGsToolsAskPrograms: a program that describes its DAGs is read like a file, below a directory as well.
+func TestDAGsToolsAskPrograms(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	program := filepath.Join(dir, "gen.dag")
+	write(t, program, "#!/bin/sh\nprintf 'dag: gen\\ntasks: {one: {run: echo one}}\\n'\n")
+	if err := os.Chmod(program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, code := millrace(t, dir, nil, "dags", "graph", "gen.dag")
+	if code != exitOK || !strings.HasSuffix(out, "└─ one\n") {
+		t.Errorf("graph: exit %d, got %s%s", code, out, errs)
+	}
+	out, errs, code = millrace(t, dir, nil, "dags", "lint", ".")
+	if code != exitOK || out != "ok: no errors, no warnings in 1 file\n" {
+		t.Errorf("lint: exit %d, got %s%s", code, out, errs)
+	}
+}

@@ -183,3 +183,12 @@ func TestDAGsTestOnRealBatch(t *testing.T) {
 		}
 	}
 }
+
+// TestDAGsTestPool: what an installation has to say of pools does not keep a DAG from being tried.
+func TestDAGsTestPool(t *testing.T) {
+	t.Parallel()
+	dir := dagDir(t, map[string]string{"f.yaml": "dag: f\ntasks: {a: {run: echo done, pool: warehouse, pool_slots: 3}}\n"})
+	if out, errs, code := tryIn(t, dir, "f.yaml"); code != exitOK || !strings.Contains(out, "a | done") {
+		t.Errorf("exit %d, got %s%s", code, out, errs)
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"millrace/scheduler"
 	"millrace/scheduler/engine"
 	"millrace/scheduler/localexec"
+	"millrace/scheduler/operator"
 	"millrace/scheduler/spec"
 	"millrace/scheduler/sqlstore"
 	"millrace/trigger"
@@ -60,7 +61,9 @@ func Try(ctx context.Context, o TryOptions) (detail *scheduler.RunDetail, err er
 	if err != nil {
 		return nil, err
 	}
-	eng, err := engine.New(store, map[string]scheduler.Executor{"local": local}, engine.Options{})
+	eng, err := engine.New(store, map[string]scheduler.Executor{"local": local}, engine.Options{
+		Operators: operator.All(operator.Options{Program: o.Runner[0]}), Pools: poolsOf(o.DAG),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +80,17 @@ func Try(ctx context.Context, o TryOptions) (detail *scheduler.RunDetail, err er
 		return nil, err
 	}
 	return t.follow(ctx, work, id)
+}
+
+// poolsOf are the pools that the tasks name, with room for them: how large they are is the installation's to say.
+func poolsOf(d *scheduler.DAG) map[string]int {
+	out := map[string]int{}
+	for _, t := range d.Tasks {
+		if t.Pool != "" {
+			out[t.Pool] = max(out[t.Pool], t.PoolSlots, 100)
+		}
+	}
+	return out
 }
 
 // awaitRunner waits for the end of the process that supervised the tasks: it has nothing to do any more and was told that nobody comes back.
