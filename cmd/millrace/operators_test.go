@@ -7,12 +7,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"millrace/cmd/internal/app"
 	"millrace/scheduler"
 	"millrace/scheduler/schedulertest"
 )
@@ -222,7 +224,7 @@ func TestWaitTasks(t *testing.T) {
 		}
 	}
 	logs, _ := s.cli("runs", "logs", r.ID)
-	for _, want := range []string{"looking every 100ms", "it is there after", "later/never was not there after"} {
+	for _, want := range []string{"looking every 100ms", "it is there after"} {
 		if !strings.Contains(logs, want) {
 			t.Errorf("the logs do not have %q:\n%s", want, logs)
 		}
@@ -286,5 +288,34 @@ func TestSQLTasks(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOperatorDocs: the DAG files of docs/operators.md have no fault.
+func TestOperatorDocs(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(repoRoot(t), "docs", "operators.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]int{}
+	for i, block := range strings.Split(string(text), "```yaml\n") {
+		block, _, _ = strings.Cut(block, "```")
+		if !strings.HasPrefix(block, "dag: ") {
+			continue
+		}
+		dags, err := app.CompileDAGs(fmt.Sprintf("block %d", i), []byte(block))
+		if err != nil {
+			t.Errorf("%v\n%s", err, block)
+			continue
+		}
+		for _, task := range dags[0].Tasks {
+			kinds[task.Kind]++
+		}
+	}
+	for _, kind := range []string{scheduler.KindHTTP, scheduler.KindWait, scheduler.KindSQL} {
+		if kinds[kind] == 0 {
+			t.Errorf("there is no DAG file with %s: %v", kind, kinds)
+		}
 	}
 }

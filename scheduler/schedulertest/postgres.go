@@ -15,17 +15,14 @@ import (
 // PostgresPatience is how long [Postgres] waits for its server; it only ends the wait for one that never comes up.
 const PostgresPatience = 3 * time.Minute
 
-// Postgres returns the URL of an empty PostgreSQL database: that of MILLRACE_TEST_POSTGRES, or of a server that is started here and ends
-// with the test. Without PostgreSQL on the machine the test is skipped. The server listens on a socket in a directory of its own only, so that
+// Postgres returns the URL of an empty PostgreSQL database, of a server that is started here and ends with the test. Without PostgreSQL on the
+// machine the test is skipped. The server listens on a socket in a directory of its own only, so that
 // tests do not meet; as root it is run as the user postgres, since it refuses to be root.
 func Postgres(t *testing.T) string {
 	t.Helper()
-	if url := os.Getenv("MILLRACE_TEST_POSTGRES"); url != "" {
-		return url
-	}
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if len(found) == 0 {
-		t.Skip("needs PostgreSQL: apt-get install postgresql, or MILLRACE_TEST_POSTGRES with the URL of an empty database")
+		t.Skip("needs PostgreSQL: apt-get install postgresql")
 	}
 	bin := filepath.Dir(found[len(found)-1])
 	dir, err := os.MkdirTemp("", "millrace-pg-") // short, since the path of a socket is
