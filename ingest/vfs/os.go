@@ -81,7 +81,16 @@ func (osFS) Lock(name string) (io.Closer, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %q: %w", name, err), f.Close())
 	}
-	return f, nil
+	return lock{f}, nil
+}
+
+// lock is a file with a flock(2), which belongs to the open file and not to the process.
+type lock struct{ f *os.File }
+
+// Close unlocks before it closes: between fork and exec, a process that is being started has the open file too, and would keep the lock.
+func (l lock) Close() error {
+	err := ignoringEINTR(func() error { return unix.Flock(int(l.f.Fd()), unix.LOCK_UN) })
+	return errors.Join(err, l.f.Close())
 }
 
 func (osFS) Free(dir string) (free, total int64, err error) {
