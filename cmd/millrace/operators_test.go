@@ -182,13 +182,13 @@ const waitDAG = `dag: waits
 on: [{id: by_hand, manual: true}]
 params: {key: {type: string, default: x}}
 tasks:
-  file: {timeout: 1h, wait: {object: "@DIR/${{ params.key }}", poll: 100ms}}
+  file: {timeout: {run: 1h, heartbeat: 4s}, wait: {object: "@DIR/${{ params.key }}", poll: 100ms}}
   object: {timeout: 1h, wait: {object: "${{ params.key }}/entry", poll: 100ms}}
-  never: {timeout: 1s, wait: {object: "${{ params.key }}/never", poll: 100ms}}
+  never: {timeout: 9s, wait: {object: "${{ params.key }}/never", poll: 100ms}}
 `
 
 // TestWaitTasks: tasks wait for a file, and for an object of the installation's store, which is seen beside the process that puts; one whose
-// object never comes ends with its timeout. What was found is the output.
+// object never comes ends with its timeout. What was found is the output. Operators give signs of life as long as they wait.
 func TestWaitTasks(t *testing.T) {
 	t.Parallel()
 	files := t.TempDir()
