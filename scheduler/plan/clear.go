@@ -290,11 +290,7 @@ func (s *step) override(i int, to scheduler.State, why string) {
 	if err := scheduler.CheckTaskOverride(t.State, to); err != nil {
 		panic(fmt.Sprintf("plan: %s: %v", t.ID(), err))
 	}
-	s.d.Moves = append(s.d.Moves, scheduler.Move{
-		Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: t.Try, From: t.State, To: to, Reason: why, At: s.now,
-	})
-	t.State, t.Reason, s.since[i] = to, why, s.now
-	s.touch(i)
+	s.become(i, to, why)
 }
 
 // overrideRun is override for the run.
@@ -303,7 +299,5 @@ func (s *step) overrideRun(to scheduler.State, why string) {
 	if err := scheduler.CheckRunOverride(row.State, to); err != nil {
 		panic(fmt.Sprintf("plan: run %s: %v", row.ID, err))
 	}
-	s.d.Moves = append(s.d.Moves, scheduler.Move{Run: row.ID, MapIndex: scheduler.NoMap, From: row.State, To: to, Reason: why, At: s.now})
-	row.State = to
-	s.d.Run = true
+	s.becomeRun(to, why)
 }

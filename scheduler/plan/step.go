@@ -98,18 +98,31 @@ func (s *step) touch(i int) {
 	}
 }
 
-// move is the only place that changes a task's state.
+// become gives task i a state that it may have by the caller's table, and notes the move.
+func (s *step) become(i int, to scheduler.State, reason string) {
+	t := &s.Tasks[i]
+	s.d.Moves = append(s.d.Moves, scheduler.Move{
+		Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: t.Try, From: t.State, To: to, Reason: reason, At: s.now,
+	})
+	t.State, t.Reason, s.since[i] = to, reason, s.now
+	s.touch(i)
+}
+
+// becomeRun is become for the run, whose reason is not that of the move.
+func (s *step) becomeRun(to scheduler.State, reason string) {
+	row := &s.Row
+	s.d.Moves = append(s.d.Moves, scheduler.Move{Run: row.ID, MapIndex: scheduler.NoMap, From: row.State, To: to, Reason: reason, At: s.now})
+	row.State = to
+	s.d.Run = true
+}
+
+// move is the only place that changes a task's state by what happened; override does it by a person's word.
 func (s *step) move(i int, to scheduler.State, reason string) {
 	t := &s.Tasks[i]
 	if err := scheduler.CheckTaskMove(t.State, to); err != nil {
 		panic(fmt.Sprintf("plan: task %s: %v", t.ID(), err))
 	}
-	s.d.Moves = append(s.d.Moves, scheduler.Move{
-		Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: t.Try, From: t.State, To: to, Reason: reason, At: s.now,
-	})
-	t.State, t.Reason = to, reason
-	s.since[i] = s.now
-	s.touch(i)
+	s.become(i, to, reason)
 	switch {
 	case to == scheduler.StateScheduled:
 		s.d.Ready = append(s.d.Ready, i)
@@ -124,15 +137,13 @@ func (s *step) move(i int, to scheduler.State, reason string) {
 	}
 }
 
-// moveRun is the only place that changes the run's state.
+// moveRun is move for the run.
 func (s *step) moveRun(to scheduler.State, reason string) {
 	row := &s.Row
 	if err := scheduler.CheckRunMove(row.State, to); err != nil {
 		panic(fmt.Sprintf("plan: run %s: %v", row.ID, err))
 	}
-	s.d.Moves = append(s.d.Moves, scheduler.Move{Run: row.ID, MapIndex: scheduler.NoMap, From: row.State, To: to, Reason: reason, At: s.now})
-	row.State = to
-	s.d.Run = true
+	s.becomeRun(to, reason)
 }
 
 // settle decides what becomes of task i, as far as that can be told from the ends of its parents.
