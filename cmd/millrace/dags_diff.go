@@ -85,7 +85,7 @@ func dagFiles(paths []string, compile func(name string, src []byte) spec.File) (
 				return err
 			case e.IsDir() && hidden:
 				return fs.SkipDir
-			case e.IsDir(), path != top && (hidden || !isDAGFile(path)):
+			case e.IsDir(), path != top && (hidden || !spec.IsDAGFile(path)):
 				return nil
 			}
 			src, err := os.ReadFile(path)
@@ -99,10 +99,6 @@ func dagFiles(paths []string, compile func(name string, src []byte) spec.File) (
 		}
 	}
 	return out, nil
-}
-
-func isDAGFile(path string) bool {
-	return slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(path)) || spec.IsProgram(path)
 }
 
 // sound returns the DAGs of files by id with their files, or an error with all faults.

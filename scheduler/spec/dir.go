@@ -207,7 +207,7 @@ func (d *Dir) scan(ctx context.Context, w *fsnotify.Watcher) (changed, partial b
 				}
 			}
 			return nil
-		case !isDAGFile(path) || len(found) >= maxFiles:
+		case !IsDAGFile(path) || len(found) >= maxFiles:
 			return nil
 		}
 		if d.refresh(name, path) {
@@ -269,9 +269,10 @@ func (d *Dir) complain(err error) {
 	}
 }
 
-func isDAGFile(path string) bool {
+// IsDAGFile reports whether the name of a file in a DAG directory says that it has DAGs: YAML, or a program.
+func IsDAGFile(path string) bool {
 	ext := filepath.Ext(path)
-	return ext == ".yaml" || ext == ".yml" || ext == programExt
+	return ext == ".yaml" || ext == ".yml" || IsProgram(path)
 }
 
 // within reports whether name is one of dirs or below one.

@@ -187,11 +187,16 @@ func (b *builder) timezone(n ast.Node) string {
 var pausedWords = []string{string(trigger.PausedHold), string(trigger.PausedDrop), string(trigger.PausedLatest)}
 
 func (b *builder) whenPaused(n ast.Node) trigger.WhenPaused {
-	word := b.scalar(n, "when_paused")
-	if !slices.Contains(pausedWords, word) {
-		b.errorf(n, "write one of "+strings.Join(pausedWords, ", "), "when_paused %q is not known", word)
+	return trigger.WhenPaused(b.oneOf(n, "when_paused", pausedWords))
+}
+
+// oneOf reads one of some words.
+func (b *builder) oneOf(n ast.Node, what string, words []string) string {
+	word := b.scalar(n, what)
+	if !slices.Contains(words, word) {
+		b.errorf(n, "write one of "+strings.Join(words, ", "), "%s %q is not known", what, word)
 	}
-	return trigger.WhenPaused(word)
+	return word
 }
 
 // maxJitter bounds the delay of a cron rule's runs.
@@ -213,13 +218,7 @@ const maxWindow = 31 * 24 * time.Hour
 
 func (b *builder) catchup(n ast.Node) *trigger.Catchup {
 	c := trigger.Catchup{Policy: trigger.CatchupAll}
-	policy := func(v ast.Node) {
-		word := b.scalar(v, "policy")
-		if !slices.Contains(catchupPolicies, word) {
-			b.errorf(v, "write one of "+strings.Join(catchupPolicies, ", "), "catchup policy %q is not known", word)
-		}
-		c.Policy = trigger.CatchupPolicy(word)
-	}
+	policy := func(v ast.Node) { c.Policy = trigger.CatchupPolicy(b.oneOf(v, "catchup policy", catchupPolicies)) }
 	if _, ok := b.resolve(n).(*ast.StringNode); ok {
 		policy(n)
 		return &c
