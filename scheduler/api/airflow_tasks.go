@@ -58,20 +58,21 @@ func (s *Server) airflowTasks(c echo.Context) error {
 	}
 	query := c.QueryParams()
 	tasks = slices.DeleteFunc(tasks, func(t airflow.Task) bool {
-		state, executor := "none", ""
-		if t.State != nil {
-			state = *t.State
-		}
-		if t.Executor != nil {
-			executor = *t.Executor
-		}
-		return !permits(query["state"], state) || !permits(query["task_id"], t.Task) || !permits(query["map_index"], strconv.Itoa(t.MapIndex)) ||
-			!permits(query["executor"], executor)
+		return !permits(query["state"], said(t.State, "none")) || !permits(query["task_id"], t.Task) ||
+			!permits(query["map_index"], strconv.Itoa(t.MapIndex)) || !permits(query["executor"], said(t.Executor, ""))
 	})
 	if err := orderTasks(tasks, c.QueryParam("order_by")); err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, airflow.Tasks{Tasks: cutTo(tasks, w), Total: len(tasks)})
+}
+
+// said returns what a field says, or the word for one that says nothing.
+func said(field *string, nothing string) string {
+	if field == nil {
+		return nothing
+	}
+	return *field
 }
 
 // permits reports whether a filter, which permits everything if it is empty, permits the word.
@@ -186,11 +187,7 @@ func (s *Server) airflowMapped(c echo.Context) error {
 		return fmt.Errorf("find task %q of run %s: there is no mapped task of this name: %w", name, d.Run.ID, scheduler.ErrNotFound)
 	}
 	tasks = slices.DeleteFunc(tasks, func(t airflow.Task) bool {
-		state := "none"
-		if t.State != nil {
-			state = *t.State
-		}
-		return t.Task != name || t.MapIndex == scheduler.NoMap || !permits(states, state)
+		return t.Task != name || t.MapIndex == scheduler.NoMap || !permits(states, said(t.State, "none"))
 	})
 	if err := orderTasks(tasks, c.QueryParam("order_by")); err != nil {
 		return err
