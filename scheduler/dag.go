@@ -73,6 +73,9 @@ type Task struct {
 	HTTP *HTTP `json:"http,omitempty"`
 	Wait *Wait `json:"wait,omitempty"`
 	SQL  *SQL  `json:"sql,omitempty"`
+	// Approval and SubDAG are those of the kinds that take no slot; see [Task.Parks].
+	Approval *Approval `json:"approval,omitempty"`
+	SubDAG   *SubDAG   `json:"dag,omitempty"`
 	// When is a CEL expression over batch, batches, params, trigger and tasks; false skips the task. "" is true.
 	When string `json:"when,omitempty"`
 	// Rule is the join rule over the parents, one of [Joins]; "" is JoinAllSuccess, which has no other spelling here.

@@ -19,6 +19,8 @@ const (
 	CodeRetryAt     Code = "retry_at"    // the time of the next try has not come
 	CodeLaunching   Code = "launching"   // the executor has been told, and has not said that the task runs
 	CodeUnreachable Code = "unreachable" // the executor does not reach the task, which may run
+	CodeInput       Code = "input"       // a person is to decide
+	CodeSubDAG      Code = "sub_dag"     // the run that it started has not ended
 	CodeEnding      Code = "ending"      // it was asked to end, and has not ended yet
 	CodeRunning     Code = "running"     // it waits for nothing but itself
 	CodeEnded       Code = "ended"

@@ -63,7 +63,7 @@ type TaskRun struct {
 	Try     int `json:"tries"`
 	Cleared int `json:"cleared,omitempty"`
 	Lost    int `json:"lost,omitempty"`
-	// Executor runs it; External is the executor's own name for the present attempt.
+	// Executor runs it, "" for a task that needs none. External is the executor's own name for the present attempt, or the run that it started.
 	Executor string `json:"executor"`
 	External string `json:"external,omitempty"`
 	// RetryAt is when an up_for_retry task may be scheduled.

@@ -96,7 +96,7 @@ func (t *Task) Texts() []string {
 			out = append(out, jsonTexts(t.SQL.Params[name])...)
 		}
 	}
-	return out
+	return append(out, t.parkedTexts()...)
 }
 
 // jsonTexts returns the strings within a JSON value that are not keys.

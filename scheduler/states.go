@@ -18,6 +18,8 @@ const (
 	StateUpstreamFailed State = "upstream_failed" // a parent did not succeed
 	StateUpForRetry     State = "up_for_retry"    // waits for the time of its next try
 	StateUnreachable    State = "unreachable"     // may still run and come back
+	StateDeferred       State = "deferred"        // waits without a slot for what it started: a run, its mapped tasks
+	StateAwaitingInput  State = "awaiting_input"  // waits without a slot for a person's decision
 	StateCancelled      State = "cancelled"       //
 	StateRemoved        State = "removed"         //
 )
@@ -36,14 +38,23 @@ func (s State) Active() bool {
 	return s == StateLaunching || s == StateRunning || s == StateUnreachable
 }
 
+// Parked reports whether the task waits without a slot, as a try of its own, for something that is no executor's.
+func (s State) Parked() bool { return s == StateDeferred || s == StateAwaitingInput }
+
+// UnderWay reports whether something of the task may be going on, an attempt or what it started, that has to end before the task can be
+// executed again.
+func (s State) UnderWay() bool { return s.Active() || s == StateDeferred }
+
 // taskMoves is the only place that says how a task's state may change; STATES.md draws it.
 var taskMoves = map[State][]State{
-	StateNone:        {StateScheduled, StateSkipped, StateUpstreamFailed, StateCancelled},
-	StateScheduled:   {StateLaunching, StateFailed, StateUpForRetry, StateCancelled},
-	StateLaunching:   {StateRunning, StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateUnreachable, StateCancelled},
-	StateRunning:     {StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateUnreachable, StateCancelled},
-	StateUnreachable: {StateRunning, StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateCancelled},
-	StateUpForRetry:  {StateScheduled, StateCancelled},
+	StateNone:          {StateScheduled, StateSkipped, StateUpstreamFailed, StateCancelled},
+	StateScheduled:     {StateLaunching, StateDeferred, StateAwaitingInput, StateFailed, StateUpForRetry, StateCancelled},
+	StateLaunching:     {StateRunning, StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateUnreachable, StateCancelled},
+	StateRunning:       {StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateUnreachable, StateCancelled},
+	StateUnreachable:   {StateRunning, StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateCancelled},
+	StateDeferred:      {StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateCancelled},
+	StateAwaitingInput: {StateSuccess, StateFailed, StateSkipped, StateCancelled},
+	StateUpForRetry:    {StateScheduled, StateCancelled},
 }
 
 var runMoves = map[State][]State{
@@ -58,6 +69,8 @@ var taskOverrides = map[State][]State{
 	StateLaunching:      {StateNone},
 	StateRunning:        {StateNone},
 	StateUnreachable:    {StateNone},
+	StateDeferred:       {StateNone},
+	StateAwaitingInput:  {StateNone, StateSuccess, StateFailed, StateSkipped},
 	StateUpForRetry:     {StateNone, StateSuccess, StateFailed, StateSkipped},
 	StateSuccess:        {StateNone, StateFailed, StateSkipped},
 	StateFailed:         {StateNone, StateSuccess, StateSkipped},

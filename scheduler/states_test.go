@@ -53,7 +53,7 @@ func TestMoves(t *testing.T) {
 	t.Parallel()
 	all := []State{
 		StateNone, StateScheduled, StateQueued, StateLaunching, StateRunning, StateSuccess, StateFailed, StateSkipped, StateUpstreamFailed,
-		StateUpForRetry, StateUnreachable, StateCancelled, StateRemoved,
+		StateUpForRetry, StateUnreachable, StateDeferred, StateAwaitingInput, StateCancelled, StateRemoved,
 	}
 	for _, from := range all {
 		if CheckTaskOverride(from, StateScheduled) == nil && from != StateScheduled || CheckTaskOverride(from, StateLaunching) == nil && from != StateLaunching {

@@ -396,6 +396,10 @@ func icon(s scheduler.State) string {
 		return "↻"
 	case scheduler.StateUnreachable:
 		return "?"
+	case scheduler.StateDeferred:
+		return "⧖"
+	case scheduler.StateAwaitingInput:
+		return "✋"
 	}
 	return "○"
 }

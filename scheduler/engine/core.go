@@ -38,6 +38,7 @@ type core struct {
 	attempts map[string]ref               // of active tasks
 	timers   timers
 	gen      int64 // of the rules
+	parked
 
 	tx *txn
 }
@@ -120,9 +121,9 @@ func (c *core) decide(ctx context.Context, inputs []input, now time.Time) *txn {
 		in.decide(ctx, c)
 	}
 	late := c.fire(now)
-	c.fillAll()
+	c.fillAll(ctx)
 	if c.expire(late) {
-		c.fillAll()
+		c.fillAll(ctx)
 	}
 	c.collect()
 	return c.tx
@@ -160,13 +161,22 @@ func (c *core) absorb(l *live, d *plan.Delta) {
 	for _, id := range d.Kill {
 		c.kill(l, id)
 	}
+	for _, i := range d.Halt {
+		c.look = append(c.look, ref{l, i})
+	}
 	if d.Run && l.Row.State.Terminal() {
 		c.leave(l)
 	}
 }
 
-// push puts a ready task where it waits for its slots.
-func (c *core) push(r ref) { c.queues[r.run.Tasks[r.task].Executor].push(r, c.pool(r.spec())) }
+// push puts a ready task where it waits for its slots, or to be parked.
+func (c *core) push(r ref) {
+	if r.run.DAG.Parks(r.task) != "" {
+		c.parking = append(c.parking, r)
+		return
+	}
+	c.queues[r.run.Tasks[r.task].Executor].push(r, c.pool(r.spec()))
+}
 
 func (c *core) kill(l *live, attempt string) {
 	for i := range l.Tasks {
@@ -203,7 +213,11 @@ func (c *core) index(l *live, i int) {
 		heap.Push(&c.timers, timer{at: c.tx.now.Add(c.grace), ref: ref{l, i}, fence: attempt})
 	}
 	if wait := l.Wait(i); wait > 0 && !l.held {
-		heap.Push(&c.timers, timer{at: c.tx.now.Add(wait), ref: ref{task: i}, late: l.Row.ID})
+		at := l.ParkedUntil(i)
+		if at.IsZero() {
+			at = c.tx.now.Add(wait)
+		}
+		heap.Push(&c.timers, timer{at: at, ref: ref{task: i}, late: l.Row.ID})
 	}
 }
 
@@ -233,10 +247,10 @@ func (c *core) expire(late []timer) bool {
 	return len(late) > 0
 }
 
-// fillAll goes on until nothing more can start: what can not be started may make room for others, in another queue.
-func (c *core) fillAll() {
+// fillAll goes on until nothing more can start or be parked: what can not be started may make room for others, in another queue.
+func (c *core) fillAll(ctx context.Context) {
 	for again := true; again; {
-		again = false
+		again = c.park(ctx)
 		for _, q := range c.queues {
 			again = c.fill(q) || again
 		}
@@ -358,14 +372,17 @@ func (c *core) restoreRun(lr *scheduler.LiveRun, stored map[string]scheduler.DAG
 	c.runs[r.Row.ID] = l
 	for i := range l.Tasks {
 		t := &l.Tasks[i]
-		if c.queues[t.Executor] == nil {
+		if c.queues[t.Executor] == nil && t.Executor != "" {
 			return fmt.Errorf("restore run %s: task %s runs on executor %q, which is not configured", r.Row.ID, t.Task, t.Executor)
 		}
 		l.started = l.started || !t.StartedAt.IsZero() || t.Cleared > 0
 		l.again = l.again || t.Cleared > 0
 		c.index(l, i)
-		if t.State == scheduler.StateScheduled && !l.held {
+		switch {
+		case t.State == scheduler.StateScheduled && !l.held:
 			c.push(ref{l, i})
+		case t.State == scheduler.StateDeferred:
+			c.look = append(c.look, ref{l, i})
 		}
 	}
 	return nil

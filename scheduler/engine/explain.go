@@ -104,7 +104,7 @@ func (c *core) whyRun(l *live, tasks []scheduler.TaskWhy) scheduler.Why {
 		return scheduler.Why{Code: scheduler.CodeRunning, Text: fmt.Sprintf("%s under way, %s", counted(n, "task"), done)}
 	}
 	// Nothing of it runs: it waits as that of its tasks does which is nearest to running.
-	for _, code := range []scheduler.Code{scheduler.CodeLaunching, scheduler.CodeEnding, scheduler.CodePool, scheduler.CodeSlots,
+	for _, code := range []scheduler.Code{scheduler.CodeLaunching, scheduler.CodeEnding, scheduler.CodeSubDAG, scheduler.CodeInput, scheduler.CodePool, scheduler.CodeSlots,
 		scheduler.CodeRetryAt, scheduler.CodeUnreachable} {
 		if t := first[code]; t != nil {
 			why := t.Why
@@ -127,6 +127,8 @@ func (c *core) whyTask(r ref) scheduler.Why {
 			Text: fmt.Sprintf("waits until %s for try %d: %s", clock(t.RetryAt), t.Try+1, cmp.Or(t.Reason, "the one before failed"))}
 	case scheduler.StateLaunching, scheduler.StateRunning, scheduler.StateUnreachable:
 		return c.whyActive(r)
+	case scheduler.StateDeferred, scheduler.StateAwaitingInput:
+		return c.whyParked(r)
 	}
 	return ended(t.State, t.Reason)
 }

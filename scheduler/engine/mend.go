@@ -103,7 +103,7 @@ func (in *mend) remember(rows []scheduler.TaskRun, tasks []int) {
 	in.out.Tasks = make([]scheduler.MendedTask, 0, len(tasks))
 	for _, i := range tasks {
 		t := &rows[i]
-		in.out.Tasks = append(in.out.Tasks, scheduler.MendedTask{Task: t.Task, MapIndex: t.MapIndex, State: t.State, Try: t.Try, Kill: t.State.Active()})
+		in.out.Tasks = append(in.out.Tasks, scheduler.MendedTask{Task: t.Task, MapIndex: t.MapIndex, State: t.State, Try: t.Try, Kill: t.State.UnderWay()})
 	}
 }
 
@@ -176,12 +176,15 @@ func (c *core) fit(dag *plan.DAG, d *scheduler.RunDetail) error {
 		return fmt.Errorf("%d of its %d batches are not in the ledger any more (store.retention)", n, len(d.Run.Batches))
 	}
 	for _, t := range d.Tasks {
-		if c.queues[t.Executor] == nil {
+		if c.queues[t.Executor] == nil && t.Executor != "" {
 			return fmt.Errorf("task %s runs on executor %q, which is not configured", t.Task, t.Executor)
 		}
 	}
 	for i := range dag.Tasks {
 		t := &dag.Tasks[i]
+		if t.Parks() != "" {
+			continue
+		}
 		if c.operators[t.Kind] == nil {
 			return fmt.Errorf("task %s has the kind %q, which this installation does not have", t.ID, t.Kind)
 		}

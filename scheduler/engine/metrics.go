@@ -130,10 +130,10 @@ func (m *metrics) task(l *live, i int) {
 	switch {
 	case t.State.Terminal():
 		m.tasks.WithLabelValues(l.Row.DAG, t.Task, t.Executor, string(t.State)).Inc()
-		if !t.StartedAt.IsZero() && t.EndedAt.After(t.StartedAt) {
+		if t.Executor != "" && !t.StartedAt.IsZero() && t.EndedAt.After(t.StartedAt) {
 			m.taskDuration.WithLabelValues(t.Executor).Observe(t.EndedAt.Sub(t.StartedAt).Seconds())
 		}
-	case t.State == scheduler.StateLaunching && t.Try > 1:
+	case (t.State == scheduler.StateLaunching || t.State.Parked()) && t.Try > 1:
 		m.retries.WithLabelValues(l.Row.DAG, t.Task).Inc()
 	}
 }

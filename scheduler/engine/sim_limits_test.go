@@ -78,12 +78,14 @@ func (s *sim) checkReasons() {
 
 // codes are the reasons that a task in a state can have.
 var codes = map[scheduler.State][]scheduler.Code{
-	scheduler.StateNone:        {scheduler.CodeParents},
-	scheduler.StateScheduled:   {scheduler.CodeSlots, scheduler.CodePool, scheduler.CodeConcurrency},
-	scheduler.StateUpForRetry:  {scheduler.CodeRetryAt},
-	scheduler.StateLaunching:   {scheduler.CodeLaunching, scheduler.CodeEnding},
-	scheduler.StateRunning:     {scheduler.CodeRunning, scheduler.CodeEnding},
-	scheduler.StateUnreachable: {scheduler.CodeUnreachable},
+	scheduler.StateNone:          {scheduler.CodeParents},
+	scheduler.StateScheduled:     {scheduler.CodeSlots, scheduler.CodePool, scheduler.CodeConcurrency},
+	scheduler.StateUpForRetry:    {scheduler.CodeRetryAt},
+	scheduler.StateLaunching:     {scheduler.CodeLaunching, scheduler.CodeEnding},
+	scheduler.StateRunning:       {scheduler.CodeRunning, scheduler.CodeEnding},
+	scheduler.StateUnreachable:   {scheduler.CodeUnreachable},
+	scheduler.StateDeferred:      {scheduler.CodeSubDAG, scheduler.CodeEnding},
+	scheduler.StateAwaitingInput: {scheduler.CodeInput},
 }
 
 func (s *sim) checkWhy(r ref, why scheduler.Why) string {

@@ -115,7 +115,7 @@ func (r *Run) Clear(tasks []int, by string, now time.Time) Delta {
 	var reset []int
 	for _, i := range tasks {
 		switch t := &s.Tasks[i]; {
-		case t.State.Active():
+		case t.State.UnderWay():
 			s.killFor(i, why)
 		case t.State != scheduler.StateNone:
 			s.reset(i, why)
@@ -177,7 +177,7 @@ func (s *step) markTask(task int, to scheduler.State, why string) {
 func (s *step) markFailed(why string) {
 	for i := range s.Tasks {
 		switch st := s.Tasks[i].State; {
-		case st.Active(), st == scheduler.StateCancelled:
+		case st.UnderWay(), st == scheduler.StateCancelled:
 			s.mark(i, scheduler.StateFailed, why)
 		case !st.Terminal():
 			s.mark(i, scheduler.StateSkipped, why)
@@ -199,10 +199,11 @@ func (s *step) forced() bool {
 // mark sets the end of one task, at once or when its attempt has ended.
 func (s *step) mark(i int, to scheduler.State, why string) {
 	t := &s.Tasks[i]
-	if t.State.Active() {
+	if t.State.UnderWay() {
 		s.killFor(i, why)
 		return
 	}
+	s.withdraw(i, why)
 	if !t.State.Terminal() {
 		t.RetryAt, t.EndedAt = time.Time{}, s.now
 		s.open--
@@ -210,8 +211,12 @@ func (s *step) mark(i int, to scheduler.State, why string) {
 	s.override(i, to, why)
 }
 
-// killFor asks the present attempt of a task to end, and notes what for.
+// killFor asks the present attempt of a task, or what it started, to end, and notes what for.
 func (s *step) killFor(i int, why string) {
+	if s.Tasks[i].State == scheduler.StateDeferred {
+		s.halt(i, why)
+		return
+	}
 	if t := &s.Tasks[i]; t.Kill != why {
 		t.Kill = why
 		s.touch(i)
@@ -222,6 +227,7 @@ func (s *step) killFor(i int, why string) {
 // reset takes a task back to where it has not been looked at. Its tries go on counting, its retries begin anew.
 func (s *step) reset(i int, why string) {
 	t := &s.Tasks[i]
+	s.withdraw(i, why)
 	if t.State.Terminal() {
 		s.open++
 	}
@@ -235,7 +241,8 @@ func (s *step) reset(i int, why string) {
 func (s *step) again(changed []int, why string) {
 	for _, p := range changed {
 		for _, c := range s.DAG.nodes[p].children {
-			if st := s.Tasks[c].State; st == scheduler.StateScheduled || st == scheduler.StateUpForRetry {
+			switch s.Tasks[c].State {
+			case scheduler.StateScheduled, scheduler.StateUpForRetry, scheduler.StateAwaitingInput:
 				s.reset(c, why)
 			}
 		}

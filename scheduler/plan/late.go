@@ -7,7 +7,7 @@ import (
 	"millrace/scheduler"
 )
 
-// Late says that a task may have waited for too long: for a slot, or for its start.
+// Late says that a task may have waited for too long: for a slot, for its start, or for what it is parked for.
 type Late struct{ Task int }
 
 // Wait returns how long task i may stay in its state before [Late] is to be said; 0 is for ever.
@@ -17,6 +17,8 @@ func (r *Run) Wait(i int) time.Duration {
 		return timeout.Queue
 	case scheduler.StateLaunching:
 		return timeout.Start
+	case scheduler.StateDeferred, scheduler.StateAwaitingInput:
+		return r.patience(i)
 	}
 	return 0
 }
@@ -27,6 +29,10 @@ func (r *Run) Wait(i int) time.Duration {
 // Since when a task waits is not stored. After a restart the timer that says Late counts from there, and is believed.
 func (e Late) apply(s *step) {
 	t, limit := &s.Tasks[e.Task], s.Wait(e.Task)
+	if t.State.Parked() {
+		s.overdue(e.Task, limit)
+		return
+	}
 	if limit == 0 || !s.since[e.Task].IsZero() && s.now.Sub(s.since[e.Task]) < limit {
 		return
 	}

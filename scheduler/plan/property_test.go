@@ -34,6 +34,7 @@ func drawDAG(t *rapid.T) *DAG {
 		if rapid.Bool().Draw(t, "joins") {
 			task.Rule = rapid.SampledFrom(scheduler.Joins).Draw(t, "rule")
 		}
+		drawParked(t, &task)
 		switch rapid.IntRange(0, 5).Draw(t, "when") {
 		case 0:
 			task.When = "false"
@@ -51,6 +52,44 @@ func drawDAG(t *rapid.T) *DAG {
 	return d
 }
 
+// drawParked makes some tasks such as need no slot.
+func drawParked(t *rapid.T, task *scheduler.Task) {
+	limit := time.Duration(rapid.IntRange(0, 2).Draw(t, "patience")) * time.Second
+	switch rapid.IntRange(0, 9).Draw(t, "kind") {
+	case 0:
+		task.Kind = scheduler.KindApproval
+		task.Approval = &scheduler.Approval{
+			Expires: limit, OnExpire: rapid.SampledFrom([]string{"", scheduler.DecisionApprove, scheduler.DecisionSkip}).Draw(t, "on expire"),
+			OnReject: rapid.SampledFrom([]string{"", scheduler.RejectFail}).Draw(t, "on reject"),
+		}
+	case 1, 2:
+		task.Kind, task.SubDAG, task.Timeout.Run = scheduler.KindDAG, &scheduler.SubDAG{ID: "other"}, limit
+	}
+}
+
+var parkedEnds = []scheduler.State{scheduler.StateSuccess, scheduler.StateSuccess, scheduler.StateFailed, scheduler.StateSkipped, scheduler.StateCancelled}
+
+// drawParkedEvent draws something that may happen to a task that needs no slot.
+func drawParkedEvent(t *rapid.T, r *Run, i int) Event {
+	id := r.Tasks[i].AttemptID(r.Tasks[i].Try - rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "older"))
+	switch rapid.IntRange(0, 5).Draw(t, "parked") {
+	case 0, 1:
+		return Park{Task: i, On: "r1"}
+	case 2:
+		return Late{Task: i}
+	case 3:
+		if r.DAG.Tasks[i].Kind == scheduler.KindApproval {
+			word := rapid.SampledFrom([]string{scheduler.DecisionApprove, scheduler.DecisionReject}).Draw(t, "decision")
+			return Decide{Task: i, Attempt: id, Decision: scheduler.Decision{Decision: word, By: "p"}}
+		}
+	}
+	return Unpark{
+		Task: i, Attempt: id, State: rapid.SampledFrom(parkedEnds).Draw(t, "end"), Reason: "x",
+		Final:  r.DAG.Tasks[i].Kind == scheduler.KindApproval || rapid.Bool().Draw(t, "final"),
+		Output: []byte(rapid.SampledFrom([]string{"", "{}", "{"}).Draw(t, "out")),
+	}
+}
+
 var outcomes = []scheduler.Outcome{
 	scheduler.OutcomeRunning, scheduler.OutcomeExited, scheduler.OutcomeTimeout, scheduler.OutcomeLost, scheduler.OutcomeRefused,
 	scheduler.OutcomeUnreachable,
@@ -59,6 +98,9 @@ var outcomes = []scheduler.Outcome{
 // drawEvent draws something that may happen, sensible or not.
 func drawEvent(t *rapid.T, r *Run) Event {
 	i := rapid.IntRange(0, len(r.Tasks)-1).Draw(t, "task")
+	if r.DAG.Parks(i) != "" && rapid.IntRange(0, 3).Draw(t, "fits") > 0 {
+		return drawParkedEvent(t, r, i)
+	}
 	switch rapid.IntRange(0, 13).Draw(t, "event") {
 	case 12, 13:
 		return Late{Task: i}
@@ -91,7 +133,7 @@ func drawWord(t *rapid.T, r *Run, now time.Time) Delta {
 	case 0:
 		to := rapid.SampledFrom([]scheduler.State{scheduler.StateSuccess, scheduler.StateFailed, scheduler.StateSkipped}).Draw(t, "to")
 		d := r.Mark(i, to, "p", now)
-		if st := r.Tasks[i].State; st != to && !st.Active() {
+		if st := r.Tasks[i].State; st != to && !st.UnderWay() {
 			t.Fatalf("task %d is %s after it was marked %s", i, st, to)
 		}
 		return d
@@ -99,7 +141,7 @@ func drawWord(t *rapid.T, r *Run, now time.Time) Delta {
 		to := rapid.SampledFrom([]scheduler.State{scheduler.StateSuccess, scheduler.StateFailed}).Draw(t, "to")
 		d := r.Mark(NoTask, to, "p", now)
 		for j := range r.Tasks {
-			if st := r.Tasks[j].State; !st.Terminal() && !st.Active() {
+			if st := r.Tasks[j].State; !st.Terminal() && !st.UnderWay() {
 				t.Fatalf("task %d is %s after the run was marked %s", j, st, to)
 			}
 		}
@@ -119,7 +161,7 @@ func drawWord(t *rapid.T, r *Run, now time.Time) Delta {
 	}
 	d := r.Clear(tasks, "p", now)
 	for _, j := range tasks {
-		if k := &r.Tasks[j]; k.Try != tries[j] || !k.State.Active() && k.Cleared != k.Try {
+		if k := &r.Tasks[j]; k.Try != tries[j] || !k.State.UnderWay() && k.Cleared != k.Try {
 			t.Fatalf("task %d after a clear: %+v, want that tries go on counting from %d", j, k, tries[j])
 		}
 	}
@@ -156,7 +198,7 @@ func (o *observer) check(d Delta) {
 		o.states[m.Task] = m.To
 	}
 	for _, a := range d.Attempts {
-		if a.State == scheduler.StateLaunching {
+		if a.State == scheduler.StateLaunching || a.State.Parked() {
 			if o.seen[a.ID] {
 				o.t.Fatalf("attempt %s is launched twice", a.ID)
 			}
@@ -189,7 +231,7 @@ func (o *observer) rows(d Delta) {
 		if st, ok := o.states[t.Task]; ok && st != t.State {
 			o.t.Fatalf("task %s is %s, and its moves end in %s", t.Task, t.State, st)
 		}
-		if t.State.Active() {
+		if t.State.Active() || t.State.Parked() {
 			active++
 			if !o.live[o.r.Attempt(i)] {
 				o.t.Fatalf("task %s is %s without an attempt", t.Task, t.State)
@@ -310,7 +352,11 @@ func drain(t *rapid.T, o *observer, now time.Time, rng *rand.Rand) {
 		now = now.Add(maxWait)
 		for i := range r.Tasks {
 			o.check(r.Step(Due{Task: i}, now, rng))
-			o.check(r.Step(Launch{Task: i}, now, rng))
+			if r.DAG.Parks(i) == "" {
+				o.check(r.Step(Launch{Task: i}, now, rng))
+			}
+			o.check(r.Step(Park{Task: i, On: "r1"}, now, rng))
+			o.check(r.Step(Unpark{Task: i, Attempt: r.Attempt(i), State: scheduler.StateSuccess}, now, rng))
 			o.check(r.Step(Report{Task: i, Report: scheduler.Report{Attempt: r.Attempt(i), Outcome: scheduler.OutcomeExited}}, now, rng))
 		}
 	}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -57,9 +58,9 @@ func NewRun(dag *DAG, f *trigger.Firing, params json.RawMessage, now time.Time) 
 	r.cronInterval(f)
 	r.Row.Trace = traceOf(id, f.Batches)
 	for i := range dag.Tasks {
-		executor := dag.Tasks[i].Executor
-		if executor == "" {
-			executor = DefaultExecutor
+		executor := cmp.Or(dag.Tasks[i].Executor, DefaultExecutor)
+		if dag.Parks(i) != "" {
+			executor = ""
 		}
 		r.Tasks[i] = scheduler.TaskRun{
 			Run: id, Task: dag.Tasks[i].ID, MapIndex: scheduler.NoMap, State: scheduler.StateNone, Executor: executor, Exit: noExit,

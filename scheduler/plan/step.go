@@ -24,7 +24,7 @@ const (
 	KillTimeout   = "timeout"   // it did not start in time
 )
 
-// Event is something that happened to a run: [Launch], [Refuse], [Report], [Due], [Late], [Fence] or [Cancel].
+// Event is something that happened to a run: [Launch], [Park], [Unpark], [Refuse], [Report], [Due], [Late], [Fence] or [Cancel].
 type Event interface{ apply(s *step) }
 
 // Launch gives a ready task a slot, and an attempt.
@@ -61,15 +61,16 @@ type Delta struct {
 	Tasks    []int
 	Attempts []scheduler.Attempt
 	Moves    []scheduler.Move
-	// Ready are tasks that wait for a slot from now on.
+	// Ready are tasks that wait for a slot from now on, or are to be parked.
 	Ready []int
-	// Kill are attempts that must be asked to end.
+	// Kill are attempts that must be asked to end, Halt deferred tasks whose doing must be: what they started.
 	Kill []string
+	Halt []int
 }
 
 // Empty reports whether nothing changed and nothing is to be done.
 func (d *Delta) Empty() bool {
-	return !d.Run && len(d.Tasks)+len(d.Attempts)+len(d.Moves)+len(d.Kill) == 0
+	return !d.Run && len(d.Tasks)+len(d.Attempts)+len(d.Moves)+len(d.Kill)+len(d.Halt) == 0
 }
 
 // Step takes one event. An event that no longer fits (an old attempt's report, a second cancel) changes nothing.
@@ -292,7 +293,10 @@ func (e Cancel) apply(s *step) {
 				s.touch(i)
 			}
 			s.d.Kill = append(s.d.Kill, s.Attempt(i))
+		case t.State == scheduler.StateDeferred:
+			s.halt(i, KillCancelled)
 		case !t.State.Terminal():
+			s.withdraw(i, e.Reason)
 			s.move(i, scheduler.StateCancelled, e.Reason)
 		}
 	}
@@ -351,8 +355,13 @@ func (s *step) ended(i int, rep *scheduler.Report) {
 		rep = s.notStarted(i, rep)
 	}
 	t.Exit = exitOf(rep)
-	v := s.verdict(i, rep)
-	if _, ordered := wish(t.Kill); v.state == scheduler.StateSuccess && !ordered && len(rep.Output) > 0 {
+	s.close(i, rep, s.verdict(i, rep))
+}
+
+// close gives task i, whose try is over, what the verdict says.
+func (s *step) close(i int, rep *scheduler.Report, v verdict) {
+	t := &s.Tasks[i]
+	if _, ordered := wish(t.Kill); (v.state == scheduler.StateSuccess || v.output) && !ordered && len(rep.Output) > 0 {
 		t.Output = json.RawMessage(rep.Output)
 	}
 	if v.lost {

@@ -19,6 +19,8 @@ type verdict struct {
 	// wait is until the next try, for StateUpForRetry; lost counts the attempt as infrastructure's.
 	wait time.Duration
 	lost bool
+	// output keeps what the task has put out also without success.
+	output bool
 }
 
 // verdict decides by outcome:
@@ -34,12 +36,8 @@ type verdict struct {
 //	lost                  tried again, InfraRetry times; this does not count as a try
 func (s *step) verdict(i int, rep *scheduler.Report) verdict {
 	t, task := &s.Tasks[i], &s.DAG.Tasks[i]
-	state, ordered := wish(t.Kill)
-	if t.Kill == KillCancelled {
-		state, ordered = scheduler.StateCancelled, true
-	}
-	if ordered {
-		return verdict{state: state, attempt: scheduler.StateCancelled, reason: sentence(t.Kill, describe(rep))}
+	if v, ok := s.asked(i, describe(rep)); ok {
+		return v
 	}
 	switch rep.Outcome {
 	case scheduler.OutcomeLost:
@@ -61,6 +59,16 @@ func (s *step) verdict(i int, rep *scheduler.Report) verdict {
 		}
 	}
 	return s.failed(t, task, describe(rep))
+}
+
+// asked is the verdict on a try that was asked to end, and what for.
+func (s *step) asked(i int, reason string) (verdict, bool) {
+	kill := s.Tasks[i].Kill
+	state, ordered := wish(kill)
+	if kill == KillCancelled {
+		state, ordered = scheduler.StateCancelled, true
+	}
+	return verdict{state: state, attempt: scheduler.StateCancelled, reason: sentence(kill, reason)}, ordered
 }
 
 func final(state scheduler.State, reason string) verdict {
