@@ -134,6 +134,8 @@ type Store interface {
 	Run(ctx context.Context, id string) (*RunDetail, error)
 	Batches(ctx context.Context, q BatchQuery) ([]batcher.Batch, string, error)
 	Batch(ctx context.Context, id string) (*BatchDetail, error)
+	// Arrived returns the batches that arrived from a time on and before another, in the order in which they did, at most limit of them.
+	Arrived(ctx context.Context, from, to time.Time, limit int) ([]trigger.Past, error)
 	// Version returns one compiled version; ErrNotFound.
 	Version(ctx context.Context, version string) (*DAGVersion, error)
 	// Close is safe to call twice.

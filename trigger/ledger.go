@@ -50,6 +50,14 @@ type Disposition struct {
 type Arrival struct {
 	Batch        batcher.Batch
 	Dispositions []Disposition
+	// At is when it was decided on; those of one intake keep their order.
+	At time.Time
+}
+
+// Past is a batch as it once arrived: what a decision is made again from.
+type Past struct {
+	Batch batcher.Batch
+	At    time.Time
 }
 
 // Group is an open set of batches of one rule and key that will become one run.

@@ -31,6 +31,7 @@ type Store struct {
 	heads        map[string]scheduler.DAGHead
 	versions     map[string]scheduler.DAGVersion
 	batches      map[string]batcher.Batch
+	arrived      map[string]coming                // by batch
 	dispositions map[string][]trigger.Disposition // by batch
 	groups       map[[2]string]trigger.Group      // rule, id
 	cursors      map[ingest.Stream]int64
@@ -45,6 +46,7 @@ type Store struct {
 func NewStore() *Store {
 	return &Store{
 		heads: map[string]scheduler.DAGHead{}, versions: map[string]scheduler.DAGVersion{}, batches: map[string]batcher.Batch{},
+		arrived:      map[string]coming{},
 		dispositions: map[string][]trigger.Disposition{}, groups: map[[2]string]trigger.Group{},
 		cursors: map[ingest.Stream]int64{}, ticks: map[string]time.Time{},
 		runs: map[string]scheduler.Run{}, tasks: map[string][]scheduler.TaskRun{}, attempts: map[string]scheduler.Attempt{},
@@ -154,6 +156,7 @@ func (t *tx) ledger(c *scheduler.Change) {
 		if _, ok := t.s.batches[a.Batch.ID]; ok {
 			continue
 		}
+		put(t, t.s.arrived, a.Batch.ID, coming{kept(a.At), len(t.s.batches)})
 		put(t, t.s.batches, a.Batch.ID, clone(a.Batch))
 		ds := slices.Clone(a.Dispositions)
 		for i := range ds {

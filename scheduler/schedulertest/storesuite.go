@@ -29,6 +29,7 @@ func TestStore(t *testing.T, open func(t *testing.T, dir string) scheduler.Store
 		{"a new store is fresh", testFresh},
 		{"what was applied is there after a reopen", testReopen},
 		{"an arrival is inserted once", testArrivalOnce},
+		{"arrivals come in their order", testArrived},
 		{"a final disposition never changes", testFinal},
 		{"groups and held batches are remembered", testGroups},
 		{"cursors and ticks never go back", testCursors},

@@ -181,7 +181,7 @@ func (t *tx) arrivals(arrivals []trigger.Arrival) error {
 	var rows []any
 	for i := range arrivals {
 		a := &arrivals[i]
-		args, err := batchArgs(&a.Batch)
+		args, err := batchArgs(a, i)
 		if err != nil {
 			return err
 		}

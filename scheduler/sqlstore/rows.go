@@ -19,8 +19,9 @@ var (
 		"exit_code", "reason", "output", "started_at", "ended_at", "cleared", "rev"}
 	attemptColumns = []string{"run", "id", "task", "map_index", "try", "executor", "state", "exit_code", "reason", "log", "node",
 		"created_at", "started_at", "ended_at"}
-	moveColumns        = []string{"run", "task", "map_index", "try", "from_state", "to_state", "reason", "at"}
-	batchColumns       = []string{"id", "tenant", "source", "stream", "seq", "first_offset", "last_offset", "width", "created_at", "doc"}
+	moveColumns  = []string{"run", "task", "map_index", "try", "from_state", "to_state", "reason", "at"}
+	batchColumns = []string{"id", "tenant", "source", "stream", "seq", "first_offset", "last_offset", "width", "created_at", "doc",
+		"arrived_at", "arrived_n"}
 	dispositionColumns = []string{"batch", "rule", "fate", "reason", "run", "grp", "at"}
 	groupColumns       = []string{"rule", "id", "lane_key", "opened_at", "last_at", "events", "bytes"}
 	headColumns        = []string{"id", "version", "file", "error", "paused", "removed", "updated_at"}
@@ -136,12 +137,15 @@ func scanMove(row scanner) (m scheduler.Move, err error) {
 	return m, err
 }
 
-func batchArgs(b *batcher.Batch) ([]any, error) {
+// batchArgs are those of the n'th arrival of a transaction.
+func batchArgs(a *trigger.Arrival, n int) ([]any, error) {
+	b := &a.Batch
 	doc, err := json.Marshal(b)
 	if err != nil {
 		return nil, fmt.Errorf("encode batch %s: %w", b.ID, err)
 	}
-	return []any{b.ID, b.Tenant, b.Source, b.Stream.String(), b.Seq, b.First, b.Last, b.Last - b.First, micros(b.CreatedAt), string(doc)}, nil
+	return []any{b.ID, b.Tenant, b.Source, b.Stream.String(), b.Seq, b.First, b.Last, b.Last - b.First, micros(b.CreatedAt), string(doc),
+		micros(a.At), n}, nil
 }
 
 // scanBatch reads the column doc alone.

@@ -185,7 +185,7 @@ func fill(t *testing.T, s *Store, runs int) {
 	const run = "printf('r%09d', n)"
 	const batch = "printf('b%09d', n)"
 	for _, q := range []string{
-		"INSERT INTO batch " + numbers + "SELECT " + batch + ", 'default', 'web', '" + b.Stream.String() + "', n, n, n, 0, n, '" + string(doc) + "' FROM c",
+		"INSERT INTO batch (" + strings.Join(batchColumns[:10], ",") + ") " + numbers + "SELECT " + batch + ", 'default', 'web', '" + b.Stream.String() + "', n, n, n, 0, n, '" + string(doc) + "' FROM c",
 		"INSERT INTO run " + numbers + "SELECT " + run + `, CASE WHEN n%10=9 THEN 'd'||(n/10%100) ELSE 'big' END, 'v1',
 			CASE WHEN n%1000=0 THEN 'failed' ELSE 'success' END, '{}', '{}', 0, '', 1, 1, 0, 0, 0, '', '', n, n, n, 1, NULL FROM c`,
 		"INSERT INTO run_input " + numbers + "SELECT " + run + ", 0, " + batch + " FROM c",

@@ -168,7 +168,7 @@ func (d *draft) closeDue() {
 func (d *draft) arrive(r *ref) {
 	b := r.batch
 	verdicts := d.set.Match(&b)
-	a := trigger.Arrival{Batch: b, Dispositions: make([]trigger.Disposition, 0, len(verdicts))}
+	a := trigger.Arrival{Batch: b, Dispositions: make([]trigger.Disposition, 0, len(verdicts)), At: d.now}
 	for _, v := range verdicts {
 		if r.gone {
 			v.Fate, v.Reason = trigger.FateDropped, reasonGone
