@@ -193,8 +193,13 @@ you know that runs were done. A run whose record is gone may run once more; its 
 	return c
 }
 
-// parseSince reads a time, or how long ago it was.
+// parseSince reads the flag --since.
 func parseSince(text string, now time.Time) (time.Time, error) {
+	return parseTime("--since", text, now)
+}
+
+// parseTime reads the value of a flag that is a time, or how long ago it was.
+func parseTime(flag, text string, now time.Time) (time.Time, error) {
 	if text == "now" {
 		return now.UTC(), nil
 	}
@@ -204,7 +209,7 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
 		return now.Add(-d).UTC(), nil
 	}
-	return time.Time{}, &codeError{exitUsage, fmt.Errorf("--since %q: want a time such as 2026-11-23T14:30:00Z, how long ago such as 2h, or now", text)}
+	return time.Time{}, &codeError{exitUsage, fmt.Errorf("%s %q: want a time such as 2026-11-23T14:30:00Z, how long ago such as 2h, or now", flag, text)}
 }
 
 func batches(n int) string {

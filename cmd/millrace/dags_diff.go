@@ -12,27 +12,34 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"millrace/scheduler"
 	"millrace/scheduler/spec"
 	"millrace/scheduler/spec/diff"
+	"millrace/trigger/whatif"
 )
 
 // dagChange is what a deployment would do to one DAG.
 type dagChange struct {
 	DAG string `json:"dag"`
-	// Change is added, changed or removed.
+	// Change is added, changed or removed; or unchanged, in a simulation.
 	Change string `json:"change"`
 	File   string `json:"file"`
 	// From and To are versions.
 	From   string       `json:"from,omitempty"`
 	To     string       `json:"to,omitempty"`
 	Fields []diff.Field `json:"fields"`
+	// Simulation is what the change would have meant for the batches of the past, if that was asked.
+	Simulation *whatif.Report `json:"simulation,omitempty"`
 }
 
+const unchanged = "unchanged"
+
 func newDAGsDiff(g *global) *cobra.Command {
+	var simulate string
 	c := &cobra.Command{
 		Use: "diff FILE|DIR", Short: "Say what files would change on a server", Args: exactArgs(1),
 		Long: `Compare DAG files with the versions that are in force on a server: which DAGs would be added, changed and removed, and which fields of
@@ -41,38 +48,59 @@ rules and tasks. Nothing is changed.
 A directory stands for all that the server has, but for built-in DAGs: what is not in it would be removed. A file stands for the
 server's file of that name.
 
+With --simulate, the batches that came since a time are decided on again, at the times at which they came: with the rules in force and with
+the new ones, by the server's own code. For each rule it says how many runs that is, of how many batches, with what delay from the commit of a
+batch to its run, and which batches would be in a run no more; and how many of the runs that happened follow from the rule in force. Batches
+and runs older than store.retention are gone. Concurrency limits and pauses are not simulated. -o json has every run.
+
 The exit code is 0 if nothing would change, 1 if something would, 3 if a file has faults, which are shown; then nothing is compared.`,
 		Example: `  millrace dags diff dags
-  millrace dags diff dags/load.yaml -o json`,
+  millrace dags diff dags/load.yaml -o json
+  millrace dags diff dags --simulate 168h`,
 		RunE: func(c *cobra.Command, args []string) error {
-			files, err := dagFiles(args, spec.ReadFile)
-			if err != nil {
-				return err
-			}
-			local, err := sound(files)
-			if err != nil {
-				return err
-			}
-			api, err := g.client()
-			if err != nil {
-				return err
-			}
-			changes, err := changesOf(c.Context(), api, local, args[0])
-			if err != nil {
-				return err
-			}
-			if err := printChanges(g, changes); err != nil {
-				return err
-			}
-			if len(changes) > 0 {
-				return &codeError{exitFailed, errSilent}
-			}
-			return nil
+			return diffDAGs(c.Context(), g, args[0], simulate)
 		},
 	}
+	c.Flags().StringVar(&simulate, "simulate", "", "decide again on the batches since a time (RFC 3339), or of the last 168h, and say what would change")
 	g.serverFlags(c)
 	g.outputFlags(c)
 	return c
+}
+
+func diffDAGs(ctx context.Context, g *global, path, simulate string) error {
+	files, err := dagFiles([]string{path}, spec.ReadFile)
+	if err != nil {
+		return err
+	}
+	local, err := sound(files)
+	if err != nil {
+		return err
+	}
+	api, err := g.client()
+	if err != nil {
+		return err
+	}
+	changes, err := changesOf(ctx, api, local, path)
+	if err != nil {
+		return err
+	}
+	shown := changes
+	if simulate != "" {
+		from, err := parseTime("--simulate", simulate, time.Now())
+		if err != nil {
+			return err
+		}
+		if shown, err = simulateAll(ctx, api, changes, local, from); err != nil {
+			return err
+		}
+	}
+	if err := printChanges(g, shown); err != nil {
+		return err
+	}
+	if len(changes) > 0 {
+		return &codeError{exitFailed, errSilent}
+	}
+	return nil
 }
 
 // dagFiles reads DAG files, and all that are in directories, as a server does.
@@ -224,12 +252,15 @@ func printChanges(g *global, changes []dagChange) error {
 
 // printChange writes a line for the DAG, and below it one for each field.
 func printChange(w io.Writer, c dagChange) error {
-	sign := map[string]string{"added": "+", "changed": "~", "removed": "-"}
+	sign := map[string]string{"added": "+", "changed": "~", "removed": "-", unchanged: "="}
 	versions := strings.Trim(c.From+" → "+c.To, " →")
 	if c.From != "" && c.To != "" {
 		versions = c.From + " → " + c.To
 	}
-	if _, err := fmt.Fprintf(w, "%s %s %s (%s, %s)\n", sign[c.Change], c.DAG, c.Change, c.File, versions); err != nil {
+	if versions != "" {
+		versions = ", " + versions
+	}
+	if _, err := fmt.Fprintf(w, "%s %s %s (%s%s)\n", sign[c.Change], c.DAG, c.Change, c.File, versions); err != nil {
 		return err
 	}
 	for _, f := range c.Fields {
@@ -244,7 +275,10 @@ func printChange(w io.Writer, c dagChange) error {
 			return err
 		}
 	}
-	return nil
+	if c.Simulation == nil {
+		return nil
+	}
+	return printSimulation(w, c.Simulation)
 }
 
 // brief is a value on one line of bearable length; -o json has all of it.

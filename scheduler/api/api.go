@@ -42,6 +42,8 @@ type Deps struct {
 	Sources func() []ingest.Source
 	// Verify checks the chain and returns a report that becomes JSON.
 	Verify func(ctx context.Context) (any, error)
+	// Simulate says what other rules would have started. The answer becomes JSON. ErrInvalid.
+	Simulate func(ctx context.Context, q WhatIf) (any, error)
 	// Resume ends the hold of a restored ledger: what was cut before the time starts nothing. The answer becomes JSON. [ErrNotHeld].
 	Resume func(ctx context.Context, since time.Time) (any, error)
 	// Held is since when dispatch has been on hold, zero if it is not; nil: it never is.

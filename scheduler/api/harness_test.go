@@ -65,8 +65,9 @@ func newRig(t *testing.T, change ...func(*Deps, *Options)) *rig {
 			}
 			return []*scheduler.DAG{{ID: "load"}}, nil
 		},
-		Resume:  resumeOnce(),
-		Metrics: r.reg,
+		Simulate: fakeSimulation,
+		Resume:   resumeOnce(),
+		Metrics:  r.reg,
 	}
 	o := Options{
 		Token: testToken, Version: Version{"v0", "abc", "go"}, Poll: time.Millisecond, Registerer: r.reg,
@@ -390,4 +391,22 @@ func (f *fakeControl) DAG(ctx context.Context, id string) (*scheduler.DAGHead, *
 		spec.On[0].Coalesce = &trigger.Coalesce{MaxBatches: 50, Quiet: 5 * time.Second, MaxWait: time.Minute}
 	}
 	return &heads[i], spec, nil
+}
+
+// fakeSimulation finds that nothing would change, and refuses a condition that is "faulty".
+func fakeSimulation(_ context.Context, q WhatIf) (any, error) {
+	if len(q.On) > 0 && q.On[0].If == "faulty" {
+		return nil, fmt.Errorf("%w: rule %q: if", scheduler.ErrInvalid, q.On[0].Name())
+	}
+	runs := map[string]any{
+		"runs": 1, "batches": 1, "events": 2, "delay": map[string]float64{"p50": 1, "p99": 1.5, "max": 2}, "fates": map[string]int{"run": 1},
+		"list": []any{map[string]any{"id": "r", "at": q.From, "key": "b", "batches": []string{"b"}, "events": 2}},
+	}
+	none := map[string]any{"count": 0, "first": []string{}}
+	return map[string]any{
+		"dag": q.DAG, "from": q.From, "to": q.To, "batches": 1, "rules": []any{map[string]any{
+			"rule": "clicks", "kind": "batch", "happened": runs, "before": runs, "after": nil, "checked": 1, "reproduced": 1, "unlike": []string{},
+			"gained": none, "lost": none,
+		}},
+	}, nil
 }

@@ -65,6 +65,7 @@ func (s *Server) table() []route {
 		{post, v1 + "/dags/:dag/runs", guarded, false, s.triggerRun},
 		{post, v1 + "/dags/:dag/pause", guarded, false, s.pauseDAG(true)},
 		{post, v1 + "/dags/:dag/unpause", guarded, false, s.pauseDAG(false)},
+		{post, v1 + "/dags/:dag/simulate", guarded, true, s.simulateDAG},
 		{get, v1 + "/runs", guarded, false, s.listRuns},
 		{get, v1 + "/runs/:run", guarded, false, s.getRun},
 		{get, v1 + "/runs/:run/wait", guarded, true, s.waitRun},

@@ -204,7 +204,7 @@ const referenceHead = `# DAG files
 
 A DAG file is YAML: one DAG, or several with ` + "`---`" + ` between them. [tasks.md](tasks.md) says what a task is given and how it answers.
 ` + "`millrace dags validate`" + ` reports all that is wrong with a file, ` + "`dags lint`" + ` also what is probably not meant, ` + "`dags graph`" + ` draws it,
-` + "`dags diff`" + ` says what it would change on a server, and ` + "`dags test`" + ` runs it on this machine, without one.
+` + "`dags diff`" + ` says what it would change on a server (with ` + "`--simulate`" + `, [which runs it would have started](whatif.md)), and ` + "`dags test`" + ` runs it on this machine, without one.
 
 ` + "```yaml" + `
 # yaml-language-server: $schema=dag.schema.json
