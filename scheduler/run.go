@@ -20,9 +20,13 @@ type Run struct {
 	Batches []string `json:"batches"`
 	// Params are the run's parameters with defaults filled in: a JSON object.
 	Params json.RawMessage `json:"params"`
-	// Replay is 0, or the number of the replay of ReplayOf.
+	// Replay is 0 for a rule's own run, else the number of the replay of ReplayOf: of the run that the rule makes of the same trigger, which need
+	// not be there (it never started, or was pruned).
 	Replay   int    `json:"replay,omitempty"`
 	ReplayOf string `json:"replay_of,omitempty"`
+	// Backfill is the id of the backfill that started the run, or "". NoEmit says that the run must start nothing else: no run of another DAG.
+	Backfill string `json:"backfill,omitempty"`
+	NoEmit   bool   `json:"no_emit,omitempty"`
 	// Events and Bytes are totals over the batches; IntervalStart to IntervalEnd their event times; Watermark the least of theirs.
 	Events        int64     `json:"events"`
 	Bytes         int64     `json:"bytes"`

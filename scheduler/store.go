@@ -44,12 +44,17 @@ type Change struct {
 	Attempts []Attempt
 	// Moves are appended to the audit trail.
 	Moves []Move
+	// Backfills and Items are inserted, or replaced by id.
+	Backfills []Backfill
+	Items     []BackfillItem
+	// ItemStates set the states of items by their runs, where there are such items.
+	ItemStates []ItemState
 }
 
 // Empty reports whether c changes nothing.
 func (c *Change) Empty() bool {
 	return len(c.Versions)+len(c.Heads)+len(c.Arrivals)+len(c.Updates)+len(c.Groups)+len(c.Cursors)+len(c.Ticks)+
-		len(c.NewRuns)+len(c.Runs)+len(c.Tasks)+len(c.Attempts)+len(c.Moves) == 0
+		len(c.NewRuns)+len(c.Runs)+len(c.Tasks)+len(c.Attempts)+len(c.Moves)+len(c.Backfills)+len(c.Items)+len(c.ItemStates) == 0
 }
 
 // NewRun is a run with its tasks; Rev of all of them is 0.
@@ -77,6 +82,8 @@ type Snapshot struct {
 	// Versions are those of the heads and of the live runs.
 	Versions []DAGVersion
 	Live     []LiveRun
+	// Backfills are those that have not ended, oldest first.
+	Backfills []LiveBackfill
 }
 
 // LiveRun is a run that is not terminal, with its tasks and the batches that it was given.
@@ -100,6 +107,8 @@ type RunQuery struct {
 	DAG   string
 	State State
 	Batch string
+	// ReplayOf selects the replays of a run, Backfill the runs that a backfill started.
+	ReplayOf, Backfill string
 	// Before is the cursor that the page before returned; Limit is 1 to 1000, default 100.
 	Before string
 	Limit  int
@@ -138,6 +147,7 @@ type Store interface {
 	Arrived(ctx context.Context, from, to time.Time, limit int) ([]trigger.Past, error)
 	// Version returns one compiled version; ErrNotFound.
 	Version(ctx context.Context, version string) (*DAGVersion, error)
+	BackfillStore
 	// Close is safe to call twice.
 	Close() error
 }

@@ -40,6 +40,7 @@ type Store struct {
 	tasks        map[string][]scheduler.TaskRun // by run, in the order of insertion
 	attempts     map[string]scheduler.Attempt
 	moves        []scheduler.Move
+	backfills    backfills
 }
 
 // NewStore returns an empty store.
@@ -50,6 +51,7 @@ func NewStore() *Store {
 		dispositions: map[string][]trigger.Disposition{}, groups: map[[2]string]trigger.Group{},
 		cursors: map[ingest.Stream]int64{}, ticks: map[string]time.Time{},
 		runs: map[string]scheduler.Run{}, tasks: map[string][]scheduler.TaskRun{}, attempts: map[string]scheduler.Attempt{},
+		backfills: newBackfills(),
 	}
 }
 
@@ -103,6 +105,7 @@ func put[K comparable, V any](t *tx, m map[K]V, k K, v V) {
 
 func (t *tx) apply(c *scheduler.Change) error {
 	t.ledger(c)
+	t.backfills(c)
 	for _, r := range c.NewRuns {
 		t.newRun(r)
 	}
@@ -325,6 +328,7 @@ func (s *Store) Load(context.Context) (*scheduler.Snapshot, error) {
 			snap.Versions = append(snap.Versions, s.version(v))
 		}
 	}
+	snap.Backfills = s.liveBackfills()
 	return snap, nil
 }
 
@@ -422,19 +426,18 @@ func page[T any](rows []T, limit int, want func(*T) bool) (out []T, more bool) {
 
 // Runs implements scheduler.Store.
 func (s *Store) Runs(_ context.Context, q scheduler.RunQuery) ([]scheduler.Run, string, error) {
-	us, id, ok := strings.Cut(q.Before, ".")
-	at, err := strconv.ParseInt(us, 10, 64)
-	if q.Before != "" && (!ok || err != nil) {
-		return nil, "", fmt.Errorf("read runs before %q: %w: not a cursor", q.Before, scheduler.ErrInvalid)
+	at, err := cursorOf("runs", q.Before)
+	if err != nil {
+		return nil, "", err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	runs := s.byTime()
 	slices.Reverse(runs)
 	out, more := page(runs, q.Limit, func(r *scheduler.Run) bool {
-		before := q.Before == "" || cmp.Or(cmp.Compare(micros(r.CreatedAt), at), cmp.Compare(r.ID, id)) < 0
-		return before && (q.DAG == "" || r.DAG == q.DAG) && (q.State == "" || r.State == q.State) &&
-			(q.Batch == "" || slices.Contains(r.Batches, q.Batch))
+		return at.before(r.CreatedAt, r.ID) && (q.DAG == "" || r.DAG == q.DAG) && (q.State == "" || r.State == q.State) &&
+			(q.Batch == "" || slices.Contains(r.Batches, q.Batch)) && (q.ReplayOf == "" || r.ReplayOf == q.ReplayOf) &&
+			(q.Backfill == "" || r.Backfill == q.Backfill)
 	})
 	for i := range out {
 		out[i] = keptRun(out[i])
@@ -444,6 +447,30 @@ func (s *Store) Runs(_ context.Context, q scheduler.RunQuery) ([]scheduler.Run, 
 	}
 	last := out[len(out)-1]
 	return out, strconv.FormatInt(micros(last.CreatedAt), 10) + "." + last.ID, nil
+}
+
+// cursor is where a page of what is listed by time begins; the zero cursor is before all.
+type cursor struct {
+	set bool
+	at  int64
+	id  string
+}
+
+func cursorOf(what, text string) (cursor, error) {
+	if text == "" {
+		return cursor{}, nil
+	}
+	us, id, ok := strings.Cut(text, ".")
+	at, err := strconv.ParseInt(us, 10, 64)
+	if !ok || err != nil {
+		return cursor{}, fmt.Errorf("read %s before %q: %w: not a cursor", what, text, scheduler.ErrInvalid)
+	}
+	return cursor{true, at, id}, nil
+}
+
+// before reports whether a row comes after the cursor in the list, which has the newest first.
+func (c cursor) before(at time.Time, id string) bool {
+	return !c.set || cmp.Or(cmp.Compare(micros(at), c.at), cmp.Compare(id, c.id)) < 0
 }
 
 func micros(t time.Time) int64 {

@@ -154,6 +154,7 @@ func (t *tx) apply(c *scheduler.Change) error {
 		{"write tasks", func() error { return t.tasks(c.Tasks) }},
 		{"write attempts", func() error { return t.attempts(c.Attempts, exists) }},
 		{"write transitions", func() error { return t.moves(c.Moves, exists) }},
+		{"write backfills", func() error { return t.backfills(c) }},
 	} {
 		if err := step.do(); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)

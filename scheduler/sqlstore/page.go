@@ -59,6 +59,12 @@ func runsSQL(q scheduler.RunQuery) (string, []any, error) {
 	if q.Batch != "" {
 		f.add("id IN (SELECT run FROM run_input WHERE batch=?)", q.Batch)
 	}
+	if q.ReplayOf != "" {
+		f.add("replay_of=? AND replay_of <> ''", q.ReplayOf) // the second says that the index will do
+	}
+	if q.Backfill != "" {
+		f.add("backfill=? AND backfill <> ''", q.Backfill)
+	}
 	if q.Before != "" {
 		at, id, ok := strings.Cut(q.Before, ".")
 		us, err := strconv.ParseInt(at, 10, 64)

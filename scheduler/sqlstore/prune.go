@@ -9,14 +9,14 @@ import (
 
 // Pruned counts what [Store.Prune] removed.
 type Pruned struct {
-	Runs, Batches int
+	Runs, Backfills, Batches int
 }
 
 // pruneStep is how many ids one transaction removes, so that Apply waits for milliseconds.
 const pruneStep = 500
 
-// Prune removes runs that ended before the time, with their tasks, attempts and moves, and then the batches that were cut before it, unless
-// a run that is left has them as input, a rule still waits for them, or they are above their stream's cursor (dispatch would take them for
+// Prune removes runs that ended before the time, with their tasks, attempts and moves, backfills that did, and then the batches that were cut
+// before it, unless a run or a backfill that is left has them as input, a rule still waits for them, or they are above their stream's cursor (dispatch would take them for
 // new ones). It goes in small transactions: broken off, it has done a part, and the next call goes on. What dispatch must not do twice stays
 // remembered by cursors and ticks; a manual request with its own id is harmless only as long as its run is kept.
 func (s *Store) Prune(ctx context.Context, before time.Time) (Pruned, error) {
@@ -28,8 +28,15 @@ func (s *Store) Prune(ctx context.Context, before time.Time) (Pruned, error) {
 	if err != nil {
 		return p, fmt.Errorf("prune runs: %w", err)
 	}
+	err = s.pruneTable(ctx, &p.Backfills, `SELECT id FROM backfill WHERE ended_at > 0 AND ended_at < ? AND id > ? ORDER BY id LIMIT ?`,
+		[]any{micros(before)}, "DELETE FROM backfill_input WHERE backfill IN ", "DELETE FROM backfill_item WHERE backfill IN ",
+		"DELETE FROM backfill WHERE id IN ")
+	if err != nil {
+		return p, fmt.Errorf("prune backfills: %w", err)
+	}
 	err = s.pruneTable(ctx, &p.Batches, `SELECT b.id FROM batch b JOIN cursor c ON c.stream = b.stream WHERE b.created_at < ? AND b.seq <= c.seq
 		AND NOT EXISTS (SELECT 1 FROM run_input i WHERE i.batch = b.id)
+		AND NOT EXISTS (SELECT 1 FROM backfill_input x WHERE x.batch = b.id)
 		AND NOT EXISTS (SELECT 1 FROM disposition d WHERE d.batch = b.id AND d.fate IN ('held', 'coalesced'))
 		AND b.id > ? ORDER BY b.id LIMIT ?`, []any{micros(before)},
 		"DELETE FROM disposition WHERE batch IN ", "DELETE FROM batch WHERE id IN ")

@@ -200,7 +200,10 @@ func (s *Store) Load(ctx context.Context) (*scheduler.Snapshot, error) {
 		if err != nil {
 			return err
 		}
-		snap.Live, err = v.live()
+		if snap.Live, err = v.live(); err != nil {
+			return err
+		}
+		snap.Backfills, err = v.liveBackfills()
 		return err
 	})
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 var (
 	// The first of runColumns and taskColumns, up to frozenRun and frozenTask, never change.
 	runColumns = []string{"id", "dag", "created_at", "version", "state", "trigger_doc", "params", "replay", "replay_of", "events", "bytes",
-		"interval_start", "interval_end", "watermark", "reason", "trace", "started_at", "ended_at", "rev"}
+		"interval_start", "interval_end", "watermark", "reason", "trace", "started_at", "ended_at", "backfill", "no_emit", "rev"}
 	taskColumns = []string{"run", "task", "map_index", "n", "state", "try", "lost", "executor", "external_id", "retry_at", "kill_reason",
 		"exit_code", "reason", "output", "started_at", "ended_at", "cleared", "rev"}
 	attemptColumns = []string{"run", "id", "task", "map_index", "try", "executor", "state", "exit_code", "reason", "log", "node",
@@ -95,13 +95,13 @@ func runArgs(r *scheduler.Run, rev int64) ([]any, error) {
 	}
 	return []any{r.ID, r.DAG, micros(r.CreatedAt), r.Version, string(r.State), string(doc), string(r.Params), r.Replay, r.ReplayOf, r.Events, r.Bytes,
 		micros(r.IntervalStart), micros(r.IntervalEnd), micros(r.Watermark), r.Reason, r.Trace,
-		micros(r.StartedAt), micros(r.EndedAt), rev}, nil
+		micros(r.StartedAt), micros(r.EndedAt), r.Backfill, r.NoEmit, rev}, nil
 }
 
 func scanRun(row scanner) (r scheduler.Run, err error) {
 	err = row.Scan(&r.ID, &r.DAG, stamp{&r.CreatedAt}, &r.Version, &r.State, document{&r.Trigger}, raw{&r.Params}, &r.Replay, &r.ReplayOf, &r.Events, &r.Bytes,
 		stamp{&r.IntervalStart}, stamp{&r.IntervalEnd}, stamp{&r.Watermark}, &r.Reason, &r.Trace,
-		stamp{&r.StartedAt}, stamp{&r.EndedAt}, &r.Rev)
+		stamp{&r.StartedAt}, stamp{&r.EndedAt}, &r.Backfill, &r.NoEmit, &r.Rev)
 	return r, err
 }
 

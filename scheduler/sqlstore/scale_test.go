@@ -25,6 +25,7 @@ func questions(runs int) map[string]scheduler.RunQuery {
 		"in a state": {State: scheduler.StateSuccess}, "in a rare state": {State: scheduler.StateFailed}, "in no state": {State: scheduler.StateCancelled},
 		"of a dag in a rare state": {DAG: "big", State: scheduler.StateFailed}, "of a dag in no state": {DAG: "big", State: scheduler.StateCancelled},
 		"of a dag in a rare state, deep": {DAG: "big", State: scheduler.StateFailed, Before: deep}, "of a batch": {Batch: "b000000042"},
+		"replays": {ReplayOf: "r000000042"}, "of a backfill": {Backfill: "b"}, "of a backfill, deep": {Backfill: "b", Before: deep},
 	}
 }
 
@@ -186,8 +187,9 @@ func fill(t *testing.T, s *Store, runs int) {
 	const batch = "printf('b%09d', n)"
 	for _, q := range []string{
 		"INSERT INTO batch (" + strings.Join(batchColumns[:10], ",") + ") " + numbers + "SELECT " + batch + ", 'default', 'web', '" + b.Stream.String() + "', n, n, n, 0, n, '" + string(doc) + "' FROM c",
-		"INSERT INTO run " + numbers + "SELECT " + run + `, CASE WHEN n%10=9 THEN 'd'||(n/10%100) ELSE 'big' END, 'v1',
-			CASE WHEN n%1000=0 THEN 'failed' ELSE 'success' END, '{}', '{}', 0, '', 1, 1, 0, 0, 0, '', '', n, n, n, 1, NULL FROM c`,
+		`INSERT INTO run (id, dag, version, state, trigger_doc, params, replay, replay_of, events, bytes, interval_start, interval_end, watermark,
+			reason, trace, created_at, started_at, ended_at, rev) ` + numbers + "SELECT " + run + `, CASE WHEN n%10=9 THEN 'd'||(n/10%100) ELSE 'big' END, 'v1',
+			CASE WHEN n%1000=0 THEN 'failed' ELSE 'success' END, '{}', '{}', 0, '', 1, 1, 0, 0, 0, '', '', n, n, n, 1 FROM c`,
 		"INSERT INTO run_input " + numbers + "SELECT " + run + ", 0, " + batch + " FROM c",
 		`INSERT INTO task_instance (run, task, map_index, n, state, try, lost, executor, external_id, retry_at, kill_reason, exit_code, reason,
 			output, started_at, ended_at, rev) ` + numbers + ", k (i) AS (VALUES (0),(1),(2),(3),(4)) SELECT " + run + `, 't'||i, -1, i, 'success', 1, 0,
