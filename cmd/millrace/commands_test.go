@@ -342,6 +342,7 @@ func TestOutputs(t *testing.T) {
 		"millrace runs cancel": {first(run)}, "millrace doctor": {"config"},
 		"millrace runs clear": {first(run), "--dry-run"}, "millrace runs retry": {first(run)}, "millrace runs mark": {first(run), "success"},
 		"millrace tasks ls": {first(run)}, "millrace runs wait": {first(run)}, "millrace dags pause": {first(dag)}, "millrace dags unpause": {first(dag)},
+		"millrace replay": {first(run), "--wait"},
 	}
 	// These are asked for elsewhere: they need another state, or take long.
 	elsewhere := []string{"millrace batches tail", "millrace bench ingest", "millrace bench e2e", "millrace log accept-loss"}

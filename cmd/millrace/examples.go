@@ -40,6 +40,8 @@ var examples = map[string]string{
 	"millrace explain batch": `  millrace explain batch 01M84BPM6ET1WXQZ8VTFBGH5Q9`,
 	"millrace pools ls":      `  millrace pools ls`,
 	"millrace runs cancel":   `  millrace runs cancel r7x3k5q2m4n6p`,
+	"millrace replay": `  millrace replay r7x3k5q2m4n6p --wait
+  millrace runs ls --dag load --state failed -o name | xargs millrace replay --pin latest`,
 	"millrace verify":        `  millrace verify`,
 	"millrace bench ingest":  `  millrace bench ingest --duration 30s --baseline`,
 	"millrace bench e2e":     `  millrace bench e2e --tries 500 -o json`,

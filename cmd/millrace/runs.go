@@ -22,7 +22,7 @@ var runColumns = []column[scheduler.Run]{
 	{"RUN", func(r scheduler.Run) string { return r.ID }},
 	{"DAG", func(r scheduler.Run) string { return r.DAG }},
 	{"STATE", func(r scheduler.Run) string { return string(r.State) }},
-	{"TRIGGER", func(r scheduler.Run) string { return string(r.Trigger.Kind) + " " + r.Trigger.Rule }},
+	{"TRIGGER", func(r scheduler.Run) string { return string(r.Trigger.Kind) + " " + r.Trigger.Rule + again(r) }},
 	{"BATCHES", func(r scheduler.Run) string { return strconv.Itoa(len(r.Batches)) }},
 	{"EVENTS", func(r scheduler.Run) string { return strconv.FormatInt(r.Events, 10) }},
 	{"CREATED", func(r scheduler.Run) string { return clock(r.CreatedAt) }},
@@ -30,7 +30,7 @@ var runColumns = []column[scheduler.Run]{
 }
 
 func newRunsLs(g *global) *cobra.Command {
-	var dag, state, batch string
+	var dag, state, batch, replayOf, backfill string
 	var limit int
 	c := &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List runs, newest first", Args: exactArgs(0),
@@ -43,6 +43,8 @@ func newRunsLs(g *global) *cobra.Command {
 			setIf(query, "dag", dag)
 			setIf(query, "state", state)
 			setIf(query, "batch", batch)
+			setIf(query, "replay_of", replayOf)
+			setIf(query, "backfill", backfill)
 			rows, err := list[scheduler.Run](c.Context(), api, "/runs", query, limit)
 			if err != nil {
 				return err
@@ -53,6 +55,8 @@ func newRunsLs(g *global) *cobra.Command {
 	c.Flags().StringVar(&dag, "dag", "", "only runs of this DAG")
 	c.Flags().StringVar(&state, "state", "", "only runs in this state")
 	c.Flags().StringVar(&batch, "batch", "", "only runs that were given this batch")
+	c.Flags().StringVar(&replayOf, "replay-of", "", "only replays of this run")
+	c.Flags().StringVar(&backfill, "backfill", "", "only runs that this backfill started")
 	c.Flags().IntVar(&limit, "limit", 50, "at most so many")
 	g.serverFlags(c)
 	g.rowFlags(c)
@@ -83,7 +87,7 @@ func runTable(w io.Writer, d scheduler.RunDetail) error {
 	r := d.Run
 	for _, line := range [][2]string{
 		{"run", r.ID}, {"dag", r.DAG + " at " + r.Version}, {"state", string(r.State)}, {"reason", r.Reason},
-		{"trigger", string(r.Trigger.Kind) + " " + r.Trigger.Rule + " " + r.Trigger.Key},
+		{"trigger", string(r.Trigger.Kind) + " " + r.Trigger.Rule + " " + r.Trigger.Key}, {"replay", replayText(r)}, {"backfill", r.Backfill},
 		{"inputs", fmt.Sprintf("%d batches, %d events, %s", len(r.Batches), r.Events, bytesText(r.Bytes))},
 		{"params", string(r.Params)}, {"created", clock(r.CreatedAt)}, {"took", took(r.StartedAt, r.EndedAt)},
 	} {

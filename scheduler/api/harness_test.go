@@ -52,7 +52,7 @@ func newRig(t *testing.T, change ...func(*Deps, *Options)) *rig {
 	}
 	r.control = &fakeControl{store: r.store, watch: make(chan struct{})}
 	d := Deps{
-		Store: r.store, Control: r.control, Explain: fakeExplainer{}, Executors: map[string]scheduler.Executor{"local": r.exec}, Catalogue: r.chain, Objects: r.objects,
+		Store: r.store, Control: r.control, Explain: fakeExplainer{}, Backfiller: r.control, Executors: map[string]scheduler.Executor{"local": r.exec}, Catalogue: r.chain, Objects: r.objects,
 		Codec: plainCodec{}, Finder: r.finder, Pressure: fakePressure{},
 		Sources: func() []ingest.Source {
 			return []ingest.Source{{Tenant: "default", Name: "web", Kind: ingest.KindClickstream}}
@@ -356,6 +356,40 @@ func (f *fakeControl) Clear(ctx context.Context, run string, c scheduler.Clear) 
 
 func (f *fakeControl) Mark(ctx context.Context, run string, m scheduler.Mark) (*scheduler.Mended, error) {
 	return f.mend(ctx, run, fmt.Sprintf("mark %s %+v", run, m))
+}
+
+func (f *fakeControl) Replay(ctx context.Context, run string, r scheduler.Replay) (*scheduler.Run, error) {
+	if err := f.note(fmt.Sprintf("replay %s %+v", run, r)); err != nil {
+		return nil, err
+	}
+	d, err := f.store.Run(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	d.Run.ID, d.Run.Replay, d.Run.ReplayOf, d.Run.NoEmit, d.Run.State = "rreplay", 1, run, !r.Emit, scheduler.StateQueued
+	return &d.Run, nil
+}
+
+func (f *fakeControl) StartBackfill(ctx context.Context, p *scheduler.BackfillPlan) (*scheduler.Backfill, error) {
+	if err := f.note(fmt.Sprintf("backfill %s of %s", p.Backfill.ID, p.Backfill.DAG)); err != nil {
+		return nil, err
+	}
+	if err := f.store.Apply(ctx, &scheduler.Change{Backfills: []scheduler.Backfill{p.Backfill}, Items: p.Items}); err != nil {
+		return nil, err
+	}
+	return f.store.Backfill(ctx, p.Backfill.ID)
+}
+
+func (f *fakeControl) SteerBackfill(ctx context.Context, id string, to scheduler.BackfillState, o scheduler.Steer) (*scheduler.Backfill, error) {
+	if err := f.note(fmt.Sprintf("steer %s %s %+v", id, to, o)); err != nil {
+		return nil, err
+	}
+	b, err := f.store.Backfill(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	b.State = to
+	return b, f.store.Apply(ctx, &scheduler.Change{Backfills: []scheduler.Backfill{*b}})
 }
 
 func (f *fakeControl) mend(ctx context.Context, run, asked string) (*scheduler.Mended, error) {

@@ -73,6 +73,7 @@ func (s *Server) table() []route {
 		{post, v1 + "/runs/:run/cancel", guarded, false, s.cancelRun},
 		{post, v1 + "/runs/:run/clear", guarded, false, s.clearRun},
 		{post, v1 + "/runs/:run/mark", guarded, false, s.markRun},
+		{post, v1 + "/runs/:run/replay", guarded, false, s.replayRun},
 		{get, v1 + "/runs/:run/logs", guarded, true, s.getLogs},
 		{get, v1 + "/explain/runs/:run", guarded, false, s.explainRun},
 		{get, v1 + "/explain/tasks/:run/:task", guarded, false, s.explainTask},

@@ -63,7 +63,8 @@ func (s *Server) listRuns(c echo.Context) error {
 		return invalid("state is %q, want one of %v", state, runStates)
 	}
 	runs, next, err := s.d.Store.Runs(c.Request().Context(), scheduler.RunQuery{
-		DAG: c.QueryParam("dag"), State: state, Batch: c.QueryParam("batch"), Before: c.QueryParam("before"), Limit: int(limit),
+		DAG: c.QueryParam("dag"), State: state, Batch: c.QueryParam("batch"), ReplayOf: c.QueryParam("replay_of"),
+		Backfill: c.QueryParam("backfill"), Before: c.QueryParam("before"), Limit: int(limit),
 	})
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 type reader interface {
 	Run(ctx context.Context, id string) (*scheduler.RunDetail, error)
 	Version(ctx context.Context, version string) (*scheduler.DAGVersion, error)
+	Runs(ctx context.Context, q scheduler.RunQuery) ([]scheduler.Run, string, error)
 }
 
 // core is the engine's memory and its decisions. It is used by one goroutine, starts nothing, and acts on nothing: [core.decide] returns a

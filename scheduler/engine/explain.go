@@ -182,6 +182,9 @@ func (c *core) whyReady(r ref) scheduler.Why {
 	} else if why.Ahead > 0 {
 		why.Text += fmt.Sprintf("; %s of its DAG before it", counted(why.Ahead, "task"))
 	}
+	if class := r.run.Row.Class(); class != scheduler.ClassLive {
+		why.Text += fmt.Sprintf("; live runs go before %ss", class)
+	}
 	return why
 }
 
@@ -190,7 +193,7 @@ func (ln *line) ahead(r ref) int {
 	if ln == nil {
 		return 0
 	}
-	t := ln.where[turnKey{r.run.Row.DAG, r.priority()}]
+	t := ln.where[r.turn()]
 	if t == nil {
 		return 0
 	}

@@ -83,7 +83,6 @@ func (c *core) begin(f *trigger.Firing) *live {
 		return l
 	}
 	v := c.versions[f.Version]
-	v.refs++
 	params, err := spec.Params(v.dag.Params, f.Params)
 	if err != nil {
 		params = f.Params // spec refuses rules that can not fill the parameters; expressions on what is missing fail and say so
@@ -91,7 +90,14 @@ func (c *core) begin(f *trigger.Firing) *live {
 			params = json.RawMessage("{}")
 		}
 	}
-	r, d := plan.NewRun(v.dag, f, params, c.tx.now)
+	return c.make(f, plan.Terms{Params: params})
+}
+
+// make makes the run of a firing whose version is at hand.
+func (c *core) make(f *trigger.Firing, terms plan.Terms) *live {
+	v := c.versions[f.Version]
+	v.refs++
+	r, d := plan.NewRunOn(v.dag, f, terms, c.tx.now)
 	return c.add(r, &d)
 }
 

@@ -106,7 +106,7 @@ func (c *core) checkPool(t *scheduler.Task) error {
 // version and its frozen inputs, and a run that has started has a place.
 type group struct {
 	dag, value string
-	// active have a place, by id; waiting have none yet, oldest first. A run in waiting may have ended.
+	// active have a place, by id; waiting have none yet, by class and then oldest first. A run in waiting may have ended.
 	active  map[string]*live
 	waiting []*live
 	// own is the limit of the version of the run that joined last.
@@ -156,9 +156,18 @@ func (c *core) join(l *live) error {
 		of[value] = g
 	}
 	g.own = con.MaxRuns
-	g.waiting = append(g.waiting, l)
+	g.await(l)
 	l.group, l.held = g, true
 	return nil
+}
+
+// await puts a run behind those of its class, and before those of the next.
+func (g *group) await(l *live) {
+	at := len(g.waiting)
+	for at > 0 && g.waiting[at-1].Row.Class() > l.Row.Class() {
+		at--
+	}
+	g.waiting = slices.Insert(g.waiting, at, l)
 }
 
 // groupValue evaluates the text of a group on what is frozen in the run.
@@ -264,6 +273,9 @@ func (c *core) enter(l *live) {
 	if c.admit(g); !l.held {
 		return
 	}
+	if l.Row.Class() != scheduler.ClassLive {
+		return // what was asked for again waits: it neither displaces what came by itself nor is lost for it
+	}
 	switch l.DAG.Concurrency.WhenFull {
 	case scheduler.WhenFullSkip:
 		c.step(l, plan.Cancel{Reason: "skipped: " + g.sentence()})
@@ -284,7 +296,10 @@ func (g *group) sentence() string {
 func (c *core) makeRoom(l *live) {
 	g, limit := l.group, c.limit(l.group)
 	others := slices.Concat(slices.Collect(maps.Values(g.active)), g.waiting)
-	others = slices.DeleteFunc(others, func(o *live) bool { return o == l || o.Row.State.Terminal() || o.ending() })
+	others = slices.DeleteFunc(others, func(o *live) bool {
+		behind := o.held && o.Row.Class() > l.Row.Class() // is in nobody's way
+		return o == l || o.Row.State.Terminal() || o.ending() || behind
+	})
 	slices.SortFunc(others, byAge)
 	for ; len(others) >= limit; others = others[1:] {
 		c.step(others[0], plan.Cancel{Reason: fmt.Sprintf("cancelled by run %s, which came after it: concurrency group %s takes %s at a time",

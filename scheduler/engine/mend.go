@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -141,7 +142,8 @@ func (c *core) rejoin(l *live) {
 		return
 	}
 	g := l.group
-	g.waiting = append(slices.DeleteFunc(g.waiting, func(o *live) bool { return o == l }), l)
+	g.waiting = slices.DeleteFunc(g.waiting, func(o *live) bool { return o == l })
+	g.await(l)
 	c.admit(g)
 }
 
@@ -180,6 +182,11 @@ func (c *core) fit(dag *plan.DAG, d *scheduler.RunDetail) error {
 			return fmt.Errorf("task %s runs on executor %q, which is not configured", t.Task, t.Executor)
 		}
 	}
+	return c.runnable(dag)
+}
+
+// runnable reports why this installation can not make a run of a version, as a sentence for people. It may have been made long ago.
+func (c *core) runnable(dag *plan.DAG) error {
 	for i := range dag.Tasks {
 		t := &dag.Tasks[i]
 		if t.Parks() != "" {
@@ -190,6 +197,9 @@ func (c *core) fit(dag *plan.DAG, d *scheduler.RunDetail) error {
 		}
 		if err := c.checkPool(t); err != nil {
 			return fmt.Errorf("task %s %w", t.ID, err)
+		}
+		if ex := cmp.Or(t.Executor, plan.DefaultExecutor); c.queues[ex] == nil {
+			return fmt.Errorf("task %s runs on executor %q, which is not configured", t.ID, ex)
 		}
 	}
 	return nil

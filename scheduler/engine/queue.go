@@ -42,7 +42,7 @@ func newQueue(name string, ex scheduler.Executor) *queue {
 }
 
 // line is what waits for an executor, and for the same pool. Its order is strict, so that a task that needs many slots is not passed by those
-// that need few: higher priority first; then DAGs take turns, so that one with thousands of ready tasks delays another by one task, not by
+// that need few: by the class of their runs, so that backfills never delay live ones; then higher priority first; then DAGs take turns, so that one with thousands of ready tasks delays another by one task, not by
 // thousands; then age.
 type line struct {
 	pool  *pool // nil: none
@@ -52,7 +52,7 @@ type line struct {
 	full stop
 }
 
-// turn is what one DAG has ready at one priority, oldest first. at is its place among the others.
+// turn is what one DAG has ready in one class and at one priority, oldest first. at is its place among the others.
 type turn struct {
 	turnKey
 	at   int64
@@ -61,8 +61,11 @@ type turn struct {
 
 type turnKey struct {
 	dag      string
+	class    scheduler.Class
 	priority int
 }
+
+func (r ref) turn() turnKey { return turnKey{r.run.Row.DAG, r.run.Row.Class(), r.priority()} }
 
 // push adds a ready task. It may have stopped being ready when it comes to the head.
 func (q *queue) push(r ref, p *pool) {
@@ -71,7 +74,7 @@ func (q *queue) push(r ref, p *pool) {
 		ln = &line{pool: p, where: map[turnKey]*turn{}}
 		q.lines = append(q.lines, ln)
 	}
-	key := turnKey{r.run.Row.DAG, r.priority()}
+	key := r.turn()
 	t := ln.where[key]
 	if t == nil {
 		q.clock++
@@ -146,6 +149,9 @@ func (q *queue) take(ln *line, served bool) ref {
 
 // before reports whether t comes before o.
 func (t *turn) before(o *turn) bool {
+	if t.class != o.class {
+		return t.class < o.class
+	}
 	if t.priority != o.priority {
 		return t.priority > o.priority
 	}

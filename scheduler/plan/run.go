@@ -36,12 +36,29 @@ const DefaultExecutor = "local"
 // NewRun makes the run that a firing starts. params is the run's JSON object with defaults filled in. What the run can begin with is in the
 // Delta; its moves and rows describe the new run, so the caller stores [Run.New] as it is after the last step of the same transaction.
 func NewRun(dag *DAG, f *trigger.Firing, params json.RawMessage, now time.Time) (*Run, Delta) {
+	return NewRunOn(dag, f, Terms{Params: params}, now)
+}
+
+// Terms are what a run is made with besides its firing.
+type Terms struct {
+	// Params are the run's JSON object with defaults filled in.
+	Params json.RawMessage
+	// Of is the run that is replayed, whose data interval the new one has, whatever the DAG's rules say now; nil: none.
+	Of *scheduler.Run
+	// Backfill and NoEmit are those of [scheduler.Run].
+	Backfill string
+	NoEmit   bool
+}
+
+// NewRunOn is [NewRun] for a run that is no rule's own.
+func NewRunOn(dag *DAG, f *trigger.Firing, t Terms, now time.Time) (*Run, Delta) {
 	id := f.RunID()
 	r := &Run{
 		DAG:     dag,
 		Batches: f.Batches,
 		Row: scheduler.Run{
-			ID: id, DAG: dag.ID, Version: dag.Version, State: scheduler.StateQueued, CreatedAt: now, Params: params, Replay: f.Replay,
+			ID: id, DAG: dag.ID, Version: dag.Version, State: scheduler.StateQueued, CreatedAt: now, Params: t.Params, Replay: f.Replay,
+			Backfill: t.Backfill, NoEmit: t.NoEmit,
 			Trigger: scheduler.Trigger{Kind: f.Kind, Rule: f.Rule, Key: f.Key, LaneKey: f.LaneKey, Closed: f.Closed},
 		},
 		Tasks: make([]scheduler.TaskRun, len(dag.Tasks)),
@@ -55,7 +72,9 @@ func NewRun(dag *DAG, f *trigger.Firing, params json.RawMessage, now time.Time) 
 		r.Row.ReplayOf = original.RunID()
 	}
 	r.sum()
-	r.cronInterval(f)
+	if r.cronInterval(f); t.Of != nil {
+		r.Row.IntervalStart, r.Row.IntervalEnd = t.Of.IntervalStart, t.Of.IntervalEnd
+	}
 	r.Row.Trace = traceOf(id, f.Batches)
 	for i := range dag.Tasks {
 		executor := cmp.Or(dag.Tasks[i].Executor, DefaultExecutor)
