@@ -61,8 +61,15 @@ type Param struct {
 // Task is one node of a DAG.
 type Task struct {
 	ID string `json:"id"`
-	// Needs are the ids of its parents.
+	// Part is PartSetup or PartTeardown for what these keys of a DAG file have, and Pair its name there; "" for what tasks has.
+	Part string `json:"part,omitempty"`
+	Pair string `json:"pair,omitempty"`
+	// Needs are the ids of its parents; of a teardown, of all that it covers.
 	Needs []string `json:"needs,omitempty"`
+	// Setups are the ids of those that cover it: unless each has succeeded it does not start, whatever its join rule. A teardown has its own here.
+	Setups []string `json:"setups,omitempty"`
+	// FailRun says of a teardown that the run fails if it does.
+	FailRun bool `json:"fail_run,omitempty"`
 	// Kind names the operator; "command" runs Run.
 	Kind string `json:"kind"`
 	// Run is argv. The string form of a DAG file becomes Shell, which is given to `sh -c` as it stands.
@@ -91,6 +98,13 @@ type Task struct {
 	// Priority orders what waits for the same pool or executor: higher first, default 0.
 	Priority int `json:"priority,omitempty"`
 }
+
+// What a task is for, besides itself. A setup comes before the tasks that it covers; a teardown comes after them, whatever became of them and of
+// the run, if its setup succeeded.
+const (
+	PartSetup    = "setup"
+	PartTeardown = "teardown"
+)
 
 // MaxPriority bounds [Task.Priority] on both sides of 0.
 const MaxPriority = 1000

@@ -96,8 +96,7 @@ func (c *core) whyRun(l *live, tasks []scheduler.TaskWhy) scheduler.Why {
 		}
 	}
 	if l.ending() {
-		return scheduler.Why{Code: scheduler.CodeEnding, Text: fmt.Sprintf("%s, and waits for the end of %s", l.Row.Reason,
-			counted(count[scheduler.CodeEnding], "task"))}
+		return whyEnding(l, count[scheduler.CodeEnding])
 	}
 	done := fmt.Sprintf("%d of %s ended", count[scheduler.CodeEnded], counted(len(tasks), "task"))
 	if n := count[scheduler.CodeRunning]; n > 0 {
@@ -113,6 +112,31 @@ func (c *core) whyRun(l *live, tasks []scheduler.TaskWhy) scheduler.Why {
 		}
 	}
 	return scheduler.Why{Code: scheduler.CodeRunning, Text: done} // can not be: a task whose parents wait has one that is not waiting for parents
+}
+
+// whyEnding is why a run that was asked to end has not ended yet: of its tasks, so many were asked as well.
+func whyEnding(l *live, asked int) scheduler.Why {
+	why := scheduler.Why{Code: scheduler.CodeEnding, Text: l.Row.Reason}
+	var names []string
+	for _, i := range l.Teardowns() {
+		if t := &l.Tasks[i]; t.Kill == "" {
+			why.On = append(why.On, t.ID())
+			names = append(names, fmt.Sprintf("%s (%s)", t.Task, t.State))
+		}
+	}
+	switch {
+	case len(names) == 0:
+		why.Text += ", and waits for the end of " + counted(asked, "task")
+	case asked > 0:
+		why.Text += fmt.Sprintf(", waits for the end of %s, and then for what takes down what was set up: %s", counted(asked, "task"), several(names, "", ""))
+	default:
+		why.Text += ", and waits for what takes down what was set up: " + several(names, "", "")
+	}
+	if len(names) > 0 {
+		why.Text += "; a further cancel skips that"
+	}
+	why.On = why.On[:min(len(why.On), scheduler.MaxOn)]
+	return why
 }
 
 func (c *core) whyTask(r ref) scheduler.Why {

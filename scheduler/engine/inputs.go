@@ -189,11 +189,14 @@ func (in *manual) decide(ctx context.Context, c *core) {
 	c.tx.answers = append(c.tx.answers, func() { in.run = l.Row; in.done <- nil })
 }
 
-// cancel is a person's wish that a run ends.
+// cancel is a person's wish that a run ends. Said again, it is that its teardowns end, too.
 type cancel struct {
-	id   string
-	live bool          // the run was live; run is the answer
-	run  scheduler.Run //
+	id string
+	// again says so. It is found out when this is first decided: if that was committed and only the word of it was lost, it is not said again.
+	again, decided bool
+
+	live bool // the run was live; run is the answer
+	run  scheduler.Run
 	done answer
 }
 
@@ -203,7 +206,14 @@ func (in *cancel) decide(_ context.Context, c *core) {
 		c.tx.answers = append(c.tx.answers, func() { in.live = false; in.done <- nil })
 		return
 	}
-	c.step(l, plan.Cancel{Reason: "cancelled by request"})
+	if !in.decided {
+		in.again, in.decided = l.ending(), true
+	}
+	ev := plan.Cancel{Reason: "cancelled by request", Force: in.again}
+	if in.again {
+		ev.Reason = "cancelled by request, for the second time"
+	}
+	c.step(l, ev)
 	c.tx.answers = append(c.tx.answers, func() { in.live, in.run = true, l.Row; in.done <- nil })
 }
 

@@ -266,7 +266,7 @@ func (in *poolSet) fail(err error) { in.done <- err }
 func (c *core) enter(l *live) {
 	if err := c.join(l); err != nil {
 		l.held = false
-		c.refuse(l, err.Error())
+		c.step(l, plan.Fail{Reason: err.Error()})
 		return
 	}
 	g := l.group
@@ -280,7 +280,7 @@ func (c *core) enter(l *live) {
 	case scheduler.WhenFullSkip:
 		c.step(l, plan.Cancel{Reason: "skipped: " + g.sentence()})
 	case scheduler.WhenFullFail:
-		c.refuse(l, "not started: "+g.sentence())
+		c.step(l, plan.Fail{Reason: "not started: " + g.sentence()})
 	case scheduler.WhenFullCancelRunning:
 		c.makeRoom(l)
 	}
@@ -322,19 +322,6 @@ func byAge(a, b *live) int {
 		}
 	}
 	return cmp.Compare(a.Row.ID, b.Row.ID)
-}
-
-// refuse ends a run by failing whatever could start of it.
-func (c *core) refuse(l *live, reason string) {
-	for again := true; again; {
-		again = false
-		for i := range l.Tasks {
-			if l.Tasks[i].State == scheduler.StateScheduled {
-				c.step(l, plan.Refuse{Task: i, Reason: reason})
-				again = true
-			}
-		}
-	}
 }
 
 // regroup finds the groups again after a load: runs that have started have a place, the others wait in the order in which they came.

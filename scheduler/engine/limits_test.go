@@ -179,13 +179,13 @@ func TestConcurrencyWhenFull(t *testing.T) {
 		at     int
 	}{
 		{"skip", []string{"running", "cancelled"}, "skipped: concurrency group a takes 1 run at a time, and ", 1},
-		{"fail", []string{"running", "failed"}, "task one: not started: concurrency group a takes 1 run at a time, and ", 1},
+		{"fail", []string{"running", "failed"}, "not started: concurrency group a takes 1 run at a time, and ", 1},
 		{"cancel_running", []string{"cancelled", "running"}, "which came after it: concurrency group a takes 1 run at a time", 0},
 	} {
 		t.Run(tt.when, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				f := newFixture(t, map[string]string{"a.yaml": "dag: a\nconcurrency: {when_full: " + tt.when + "}\ntasks: {one: {run: x}, two: {run: x, needs: one}}"})
+				f := newFixture(t, map[string]string{"a.yaml": "dag: a\nconcurrency: {when_full: " + tt.when + "}\ntasks: {one: {run: x, when: run.id != ''}, two: {run: x, needs: one}}"})
 				f.world.play(runs)
 				ids, names := f.begin("a", "1", "2")
 				want(t, []string{f.state(ids[0]), f.state(ids[1])}, tt.states)

@@ -138,7 +138,7 @@ func (c *core) change(l *live, d *plan.Delta) {
 func (c *core) rejoin(l *live) {
 	if err := c.join(l); err != nil {
 		l.held = false
-		c.refuse(l, err.Error())
+		c.step(l, plan.Fail{Reason: err.Error()})
 		return
 	}
 	g := l.group

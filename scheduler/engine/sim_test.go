@@ -36,6 +36,9 @@ var simDAGs = func() []spec.File {
 		"{a: {run: x, pool: p}, b: {run: x, pool: p, pool_slots: 2, priority: 3}, c: {run: x, needs: [a, b]}}\nconcurrency: 2",
 		"{a: {run: x, retry: 1}, b: {run: x, pool: p, needs: a}}\nconcurrency: {when_full: cancel_running, group: '${{ run.dag }}'}",
 		"{a: {run: x, pool: p, pool_slots: 2}}\nconcurrency: {when_full: skip}",
+		"{a: {run: x, retry: 1}, b: {run: x, needs: a}}\nsetup: {s: {run: x, retry: 1}}\nteardown: {s: {run: x, retry: 1}, t: {run: x, for: a}}",
+		"{a: {run: x}, b: {run: x, rule: always, needs: a}, c: {run: x}}\nconcurrency: {when_full: cancel_running, max_runs: 2}\n" +
+			"setup: {s: {run: x}, in: {run: x, needs: [s, c], for: b}}\nteardown: {s: {run: x, fail_run: true}, in: {run: x, retry: 2}}",
 	} {
 		name := fmt.Sprint("d", i)
 		src := fmt.Sprintf("dag: %s\non: [{batch: {}}]\ndefaults: {infra_retry: 8}\ntasks: %s\n", name, tasks)
@@ -396,6 +399,7 @@ func (s *sim) checkEnd() {
 			panic(violation("run " + id + " is forgotten: " + states(d)))
 		}
 		s.checkMoves(d)
+		s.checkTakenDown(d)
 	}
 	snap, err := s.store.Load(ctx)
 	if err != nil || len(snap.Live) > 0 {
@@ -480,7 +484,7 @@ func TestSimulation(t *testing.T) {
 		}
 	})
 	t.Logf("%d schedules, %d crashes, %d runs, %d tasks cleared or marked", simSchedules, crashes.Load(), runs.Load(), mended.Load())
-	if crashes.Load() < simSchedules || runs.Load() < simSchedules || mended.Load() < simSchedules {
+	if crashes.Load() < simSchedules || runs.Load() < simSchedules || mended.Load() < simSchedules || takenDown.Load() < simSchedules/4 {
 		t.Error("the simulation does too little")
 	}
 }

@@ -70,6 +70,11 @@ func (x *simExec) begin(l scheduler.Launch) {
 			panic(violation(fmt.Sprintf("launched %s while %s is %s", l.ID, need, states[need].State)))
 		}
 	}
+	for _, setup := range task.Setups {
+		if st := states[setup].State; st != scheduler.StateSuccess && !mendedSince(d, l.Task, setup) {
+			panic(violation(fmt.Sprintf("launched %s while its setup %s is %s", l.ID, setup, st)))
+		}
+	}
 	x.attempts[l.ID] = &simAttempt{launch: l}
 	x.ids = append(x.ids, l.ID)
 	x.overlap(&l)

@@ -35,7 +35,8 @@ func wish(kill string) (scheduler.State, bool) {
 	return scheduler.State(state), ok
 }
 
-// Select returns the tasks that a clear changes, in the order of the DAG: not those that are still to come anyway. The error, about a task that
+// Select returns the tasks that a clear changes, in the order of the DAG: not those that are still to come anyway, and with the setups and
+// teardowns of those that are to be executed again. The error, about a task that
 // the run does not have, is scheduler.ErrNotFound.
 func (r *Run) Select(c scheduler.Clear) ([]int, error) {
 	meant := make([]bool, len(r.Tasks))
@@ -60,6 +61,7 @@ func (r *Run) Select(c scheduler.Clear) ([]int, error) {
 	if c.Downstream {
 		r.downstream(meant)
 	}
+	r.surround(meant)
 	var out []int
 	for i := range meant {
 		if st := r.Tasks[i].State; meant[i] && st != scheduler.StateNone && st != scheduler.StateScheduled {
@@ -112,19 +114,29 @@ func (r *Run) Find(task string) (int, error) {
 func (r *Run) Clear(tasks []int, by string, now time.Time) Delta {
 	s := &step{Run: r, now: now}
 	why := ordered(wordCleared, by)
-	var reset []int
+	set := make([]bool, len(r.Tasks))
 	for _, i := range tasks {
+		set[i] = true
+	}
+	s.again(s.take(set, why, why), why)
+	s.conclude(why)
+	return s.d
+}
+
+// take takes a set of tasks back to none, and returns them; those that may be running are asked to end, with the words kill, and follow then.
+func (s *step) take(set []bool, why, kill string) []int {
+	var reset []int
+	for i := range set {
 		switch t := &s.Tasks[i]; {
+		case !set[i]:
 		case t.State.UnderWay():
-			s.killFor(i, why)
+			s.killFor(i, kill)
 		case t.State != scheduler.StateNone:
 			s.reset(i, why)
 			reset = append(reset, i)
 		}
 	}
-	s.again(reset, why)
-	s.conclude(why)
-	return s.d
+	return reset
 }
 
 // Mark sets the end of a task, or, with NoTask, of the whole run. to is success, failed or skipped.
@@ -133,14 +145,15 @@ func (r *Run) Mark(task int, to scheduler.State, by string, now time.Time) Delta
 	why := ordered(wordMarked+string(to), by)
 	switch {
 	case task != NoTask:
-		s.markTask(task, to, why)
+		s.markTask(task, to, why, by)
 	case s.Row.State == to: // it has ended so
 	case to == scheduler.StateSuccess:
 		for i := range s.Tasks {
-			if st := s.Tasks[i].State; st != scheduler.StateSuccess && st != scheduler.StateSkipped {
+			if st := s.Tasks[i].State; st != scheduler.StateSuccess && st != scheduler.StateSkipped && !s.spared(i) {
 				s.mark(i, to, why)
 			}
 		}
+		s.settleTeardowns()
 		s.conclude(why)
 	default:
 		s.markFailed(why)
@@ -152,7 +165,7 @@ func (r *Run) Mark(task int, to scheduler.State, by string, now time.Time) Delta
 const NoTask = -1
 
 // markTask is what Airflow does: what failed behind a task that is marked well gets another chance.
-func (s *step) markTask(task int, to scheduler.State, why string) {
+func (s *step) markTask(task int, to scheduler.State, why, by string) {
 	if s.Tasks[task].State == to {
 		return
 	}
@@ -163,26 +176,30 @@ func (s *step) markTask(task int, to scheduler.State, why string) {
 		after[task] = true
 		s.downstream(after)
 		for i := range after {
-			if st := s.Tasks[i].State; i != task && after[i] && (st == scheduler.StateFailed || st == scheduler.StateUpstreamFailed) {
-				s.reset(i, why)
-				changed = append(changed, i)
-			}
+			st := s.Tasks[i].State
+			again := st == scheduler.StateFailed || st == scheduler.StateUpstreamFailed || st == scheduler.StateSkipped && s.takesDown(i, task)
+			after[i] = i != task && after[i] && again
 		}
+		s.surround(after)
+		after[task] = false
+		changed = append(changed, s.take(after, why, ordered(wordCleared, by))...)
 	}
 	s.again(changed, why)
 	s.conclude(why)
 }
 
-// markFailed ends the run as failed: what runs is killed and fails, what has not begun is skipped, what has ended stays.
+// markFailed ends the run as failed: what runs is killed and fails, what has not begun is skipped, what has ended stays. Teardowns still run.
 func (s *step) markFailed(why string) {
 	for i := range s.Tasks {
 		switch st := s.Tasks[i].State; {
+		case s.spared(i):
 		case st.UnderWay(), st == scheduler.StateCancelled:
 			s.mark(i, scheduler.StateFailed, why)
 		case !st.Terminal():
 			s.mark(i, scheduler.StateSkipped, why)
 		}
 	}
+	s.settleTeardowns()
 	s.Row.Reason, s.d.Run = why, true
 	if s.Row.State.Terminal() {
 		s.overrideRun(scheduler.StateFailed, why)
@@ -254,7 +271,7 @@ func (s *step) again(changed []int, why string) {
 
 // retry makes a task ready for its next try, unless one of its parents was cleared while it ran: then it waits for that one again.
 func (s *step) retry(i int, why string) {
-	if state, _ := join(s.DAG.Tasks[i].Rule, s.ends(i)); state != scheduler.StateScheduled {
+	if state, _ := s.judge(i); state != scheduler.StateScheduled {
 		s.reset(i, "what it comes after was cleared")
 		s.settle(i)
 		return

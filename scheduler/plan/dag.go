@@ -22,11 +22,16 @@ type DAG struct {
 
 // node is a task with what is derived from it.
 type node struct {
-	parents, children []int
-	when              *expr.Program
-	argv              []*expr.Text
-	env               []binding
-	settings          map[string]*expr.Text
+	// children are those that have it among their parents or setups.
+	parents, setups, children []int
+	teardown                  bool
+	// leaf says that a run fails if it does: nothing comes after it, but teardowns; or it is a teardown of which that is asked.
+	leaf bool
+
+	when     *expr.Program
+	argv     []*expr.Text
+	env      []binding
+	settings map[string]*expr.Text
 }
 
 // binding is a variable with the text of its value.
@@ -73,19 +78,32 @@ func (d *DAG) link() error {
 	}
 	for i := range d.Tasks {
 		t, n := &d.Tasks[i], &d.nodes[i]
-		for _, need := range t.Needs {
-			p, ok := index[need]
-			if !ok {
-				return fmt.Errorf("task %s needs %s, which does not exist", t.ID, need)
-			}
-			n.parents = append(n.parents, p)
-			d.nodes[p].children = append(d.nodes[p].children, i)
+		if n.parents, err = d.after(i, t.Needs, index); err != nil {
+			return err
+		}
+		if n.setups, err = d.after(i, t.Setups, index); err != nil {
+			return err
 		}
 		if err := n.compile(t); err != nil {
 			return fmt.Errorf("task %s: %w", t.ID, err)
 		}
 	}
+	d.markLeaves()
 	return nil
+}
+
+// after makes task i a child of others, and returns their indexes.
+func (d *DAG) after(i int, ids []string, index map[string]int) ([]int, error) {
+	var out []int
+	for _, id := range ids {
+		p, ok := index[id]
+		if !ok {
+			return nil, fmt.Errorf("task %s needs %s, which does not exist", d.Tasks[i].ID, id)
+		}
+		out = append(out, p)
+		d.nodes[p].children = append(d.nodes[p].children, i)
+	}
+	return out, nil
 }
 
 func (n *node) compile(t *scheduler.Task) error {

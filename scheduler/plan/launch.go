@@ -144,7 +144,7 @@ func (r *Run) Freeze(i int) Frozen {
 	if len(in.Params) == 0 {
 		in.Params = json.RawMessage("{}")
 	}
-	for _, p := range r.DAG.nodes[i].parents {
+	for _, p := range r.upstream(i) {
 		out := r.Tasks[p].Output
 		if len(out) == 0 {
 			out = json.RawMessage("null")

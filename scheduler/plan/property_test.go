@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,7 @@ func drawDAG(t *rapid.T) *DAG {
 		}
 		dag.Tasks = append(dag.Tasks, task)
 	}
+	drawParts(t, &dag)
 	perm := rapid.Permutation(dag.Tasks).Draw(t, "order")
 	dag.Tasks = perm
 	d, _, err := Of(&dag)
@@ -112,7 +114,7 @@ func drawEvent(t *rapid.T, r *Run) Event {
 		return Fence{Task: i, Attempt: r.Attempt(i)}
 	case 6:
 		if rapid.IntRange(0, 9).Draw(t, "really") == 0 {
-			return Cancel{Reason: "cancelled"}
+			return Cancel{Reason: "cancelled", Force: rapid.IntRange(0, 2).Draw(t, "force") == 0}
 		}
 		return Refuse{Task: i, Reason: "refused"}
 	}
@@ -141,7 +143,7 @@ func drawWord(t *rapid.T, r *Run, now time.Time) Delta {
 		to := rapid.SampledFrom([]scheduler.State{scheduler.StateSuccess, scheduler.StateFailed}).Draw(t, "to")
 		d := r.Mark(NoTask, to, "p", now)
 		for j := range r.Tasks {
-			if st := r.Tasks[j].State; !st.Terminal() && !st.UnderWay() {
+			if st := r.Tasks[j].State; !st.Terminal() && !st.UnderWay() && !r.isTeardown(j) {
 				t.Fatalf("task %d is %s after the run was marked %s", j, st, to)
 			}
 		}
@@ -175,6 +177,7 @@ type observer struct {
 	states map[string]scheduler.State // as the moves have them
 	live   map[string]bool            // attempts that were launched and have not ended
 	seen   map[string]bool            // attempts that were ever launched
+	forced bool                       // teardowns were cancelled as well, or there was nothing to take down
 }
 
 func (o *observer) check(d Delta) {
@@ -203,6 +206,7 @@ func (o *observer) check(d Delta) {
 				o.t.Fatalf("attempt %s is launched twice", a.ID)
 			}
 			o.seen[a.ID], o.live[a.ID] = true, true
+			o.surrounded(a.Task)
 			continue
 		}
 		unlaunched := !o.seen[a.ID] && strings.Contains(a.Reason, "timeout.queue")
@@ -262,7 +266,7 @@ func (o *observer) expected(task *scheduler.Task) scheduler.State {
 			ended = append(ended, st)
 		}
 	}
-	return expect(task.Rule, len(task.Needs), ended)
+	return o.withSetups(task, expect(task.Rule, len(task.Needs), ended))
 }
 
 // joined checks a move that a join rule makes.
@@ -285,13 +289,18 @@ func (o *observer) settled() {
 		} else if st == scheduler.StateScheduled && o.expected(task) != scheduler.StateScheduled {
 			o.t.Fatalf("task %s with rule %q is ready, though its parents are %v of %v", task.ID, task.Rule, task.Needs, o.states)
 		}
-		for _, need := range task.Needs {
-			needed[need] = true
+		if task.Part != scheduler.PartTeardown {
+			for _, need := range slices.Concat(task.Needs, task.Setups) {
+				needed[need] = true
+			}
 		}
 	}
 	for i := range o.r.Tasks {
-		all = append(all, o.r.Tasks[i].State)
-		if !needed[o.r.Tasks[i].Task] {
+		task := &o.r.DAG.Tasks[i]
+		if task.Part != scheduler.PartTeardown {
+			all = append(all, o.r.Tasks[i].State)
+		}
+		if task.FailRun || task.Part != scheduler.PartTeardown && !needed[task.ID] {
 			leaves = append(leaves, o.r.Tasks[i].State)
 		}
 	}
@@ -299,7 +308,7 @@ func (o *observer) settled() {
 	switch {
 	case !o.r.Row.State.Terminal(), strings.HasPrefix(o.r.Row.Reason, wordMarked):
 		return // a run that was marked failed is, whatever its tasks are
-	case all.any(stopped):
+	case all.any(stopped), o.r.Row.Reason == "cancelled":
 		want = stopped
 	case leaves.any(bad, never):
 		want = bad
@@ -324,7 +333,9 @@ func TestProperties(t *testing.T) {
 			if rapid.IntRange(0, 9).Draw(t, "person") == 0 {
 				o.check(drawWord(t, r, now))
 			} else {
-				o.check(r.Step(drawEvent(t, r), now, rng))
+				ev := drawEvent(t, r)
+				o.force(ev)
+				o.check(r.Step(ev, now, rng))
 			}
 			if rapid.IntRange(0, 9).Draw(t, "restart") == 0 {
 				n := r.New()
@@ -347,6 +358,7 @@ func drain(t *rapid.T, o *observer, now time.Time, rng *rand.Rand) {
 	r := o.r
 	for range 20 * len(r.Tasks) {
 		if r.Row.State.Terminal() {
+			o.takenDown()
 			return
 		}
 		now = now.Add(maxWait)

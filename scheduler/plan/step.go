@@ -24,7 +24,7 @@ const (
 	KillTimeout   = "timeout"   // it did not start in time
 )
 
-// Event is something that happened to a run: [Launch], [Park], [Unpark], [Refuse], [Report], [Due], [Late], [Fence] or [Cancel].
+// Event is something that happened to a run: [Launch], [Park], [Unpark], [Refuse], [Report], [Due], [Late], [Fence], [Cancel] or [Fail].
 type Event interface{ apply(s *step) }
 
 // Launch gives a ready task a slot, and an attempt.
@@ -51,8 +51,11 @@ type Fence struct {
 	Attempt string
 }
 
-// Cancel ends the run.
-type Cancel struct{ Reason string }
+// Cancel ends the run. Its teardowns still run, and the run ends with them; Force ends them, too.
+type Cancel struct {
+	Reason string
+	Force  bool
+}
 
 // Delta is what a step changed, and what is to be done once that is committed.
 type Delta struct {
@@ -91,6 +94,8 @@ type step struct {
 	d   Delta
 	// cancelling keeps children from being settled by what happens to their parents: they are cancelled themselves.
 	cancelling bool
+	// failing ends the run as failed, whatever its tasks are.
+	failing bool
 }
 
 func (s *step) touch(i int) {
@@ -152,7 +157,7 @@ func (s *step) settle(i int) {
 	if s.Tasks[i].State != scheduler.StateNone || s.cancelling {
 		return
 	}
-	switch state, reason := join(s.DAG.Tasks[i].Rule, s.ends(i)); state {
+	switch state, reason := s.judge(i); state {
 	case scheduler.StateNone:
 	case scheduler.StateScheduled:
 		s.admit(i)
@@ -198,19 +203,22 @@ func (s *step) finish() {
 	s.moveRun(state, reason)
 }
 
-// outcome is how a run ends whose tasks have all ended. The leaves decide, those that no task needs: what failed before them, they have
-// taken account of by their rules.
+// outcome is how a run ends whose tasks have all ended: as it was asked to, or as its leaves did, those that no task needs. What failed before
+// them, they have taken account of by their rules.
 func (s *step) outcome() (scheduler.State, string) {
-	if s.forced() {
+	switch {
+	case s.failing || s.forced():
 		return scheduler.StateFailed, s.Row.Reason
+	case !s.Row.State.Terminal() && s.Row.Reason != "":
+		return scheduler.StateCancelled, s.Row.Reason
 	}
 	for i := range s.Tasks {
-		if t := &s.Tasks[i]; t.State == scheduler.StateCancelled {
+		if t := &s.Tasks[i]; t.State == scheduler.StateCancelled && !s.isTeardown(i) {
 			return scheduler.StateCancelled, cmp.Or(s.Row.Reason, "task "+t.Task+": "+t.Reason)
 		}
 	}
-	for i := range s.Tasks {
-		if len(s.DAG.nodes[i].children) > 0 {
+	for i := range s.DAG.nodes {
+		if !s.DAG.nodes[i].leaf {
 			continue
 		}
 		switch t := &s.Tasks[i]; t.State {
@@ -226,7 +234,7 @@ func (s *step) outcome() (scheduler.State, string) {
 func (s *step) cause(i int) int {
 	for s.Tasks[i].State == scheduler.StateUpstreamFailed {
 		next := i
-		for _, p := range s.DAG.nodes[i].parents {
+		for _, p := range slices.Concat(s.DAG.nodes[i].setups, s.DAG.nodes[i].parents) {
 			if st := s.Tasks[p].State; st == scheduler.StateFailed || st == scheduler.StateUpstreamFailed && next == i {
 				next = p
 			}
@@ -275,30 +283,6 @@ func (e Due) apply(s *step) {
 	t := &s.Tasks[e.Task]
 	if t.State == scheduler.StateUpForRetry && !t.RetryAt.After(s.now) {
 		s.retry(e.Task, "")
-	}
-}
-
-func (e Cancel) apply(s *step) {
-	if s.Row.Reason == "" || s.forced() {
-		s.Row.Reason = e.Reason
-		s.d.Run = true
-	}
-	s.cancelling = true
-	for i := range s.Tasks {
-		t := &s.Tasks[i]
-		switch {
-		case t.State.Active():
-			if t.Kill != KillCancelled { // it may be KillTimeout, or a clear, after which it would be tried again
-				t.Kill = KillCancelled
-				s.touch(i)
-			}
-			s.d.Kill = append(s.d.Kill, s.Attempt(i))
-		case t.State == scheduler.StateDeferred:
-			s.halt(i, KillCancelled)
-		case !t.State.Terminal():
-			s.withdraw(i, e.Reason)
-			s.move(i, scheduler.StateCancelled, e.Reason)
-		}
 	}
 }
 

@@ -1,15 +1,19 @@
 package plan
 
-import "millrace/scheduler"
+import (
+	"slices"
 
-// Waits returns the parents of task i that have not ended, by index, as long as its join rule has not decided: it waits for some of them.
+	"millrace/scheduler"
+)
+
+// Waits returns the setups and parents of task i that have not ended, by index, as long as its join rule has not decided: it waits for some of them.
 func (r *Run) Waits(i int) []int {
 	s := &step{Run: r}
-	if state, _ := join(r.DAG.Tasks[i].Rule, s.ends(i)); state != scheduler.StateNone {
+	if state, _ := s.judge(i); state != scheduler.StateNone {
 		return nil
 	}
 	var out []int
-	for _, p := range r.DAG.nodes[i].parents {
+	for _, p := range slices.Concat(r.DAG.nodes[i].setups, r.DAG.nodes[i].parents) {
 		if !r.Tasks[p].State.Terminal() {
 			out = append(out, p)
 		}

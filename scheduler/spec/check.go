@@ -28,6 +28,9 @@ func (b *builder) checkGraph() {
 	}
 	ids := slices.Sorted(maps.Keys(index))
 	for i, t := range b.dag.Tasks {
+		if t.Part == scheduler.PartTeardown {
+			continue // what it needs is not written in the file
+		}
 		seen := map[string]bool{}
 		for j, need := range t.Needs {
 			at := b.tasks[i].needs[j]
@@ -52,7 +55,7 @@ func (b *builder) checkCycles(index map[string]int) {
 	waits := make([]int, len(tasks))
 	children := make([][]int, len(tasks))
 	for i, t := range tasks {
-		for _, need := range t.Needs {
+		for _, need := range slices.Concat(t.Setups, t.Needs) {
 			if p, ok := index[need]; ok && p != i {
 				waits[i]++
 				children[p] = append(children[p], i)
@@ -110,7 +113,7 @@ func (b *builder) reportCycles(index map[string]int, waits []int) map[int]bool {
 }
 
 func (b *builder) waitingParent(index map[string]int, waits []int, i int) int {
-	for _, need := range b.dag.Tasks[i].Needs {
+	for _, need := range slices.Concat(b.dag.Tasks[i].Setups, b.dag.Tasks[i].Needs) {
 		if p, ok := index[need]; ok && p != i && waits[p] > 0 {
 			return p
 		}
@@ -143,7 +146,11 @@ func (b *builder) checkExprs() {
 			}
 			switch {
 			case !slices.Contains(ids, ref.Name):
-				report(suggest(ref.Name, slices.Clone(ids)), "there is no task %q", ref.Name)
+				hint := suggest(ref.Name, slices.Clone(ids))
+				if id := partID(ref.Name, scheduler.PartSetup); slices.Contains(ids, id) {
+					hint = "the setup's task is tasks." + id
+				}
+				report(hint, "there is no task %q", ref.Name)
 			case u.task != "" && !before[ref.Name] && b.ancestors(u.task, false)[ref.Name]:
 				report("", "task %q need not have ended when task %q starts: a rule of one_* or always does not wait for it", ref.Name, u.task)
 			case u.task != "" && !before[ref.Name]:
@@ -201,10 +208,14 @@ func (b *builder) ancestors(id string, ended bool) map[string]bool {
 	for len(queue) > 0 {
 		t := b.dag.Task(queue[0])
 		queue = queue[1:]
-		if t == nil || ended && !scheduler.JoinWaits(t.Rule, len(t.Needs)) {
+		if t == nil {
 			continue
 		}
-		for _, need := range t.Needs {
+		before := t.Setups // it waits for them whatever its rule
+		if !ended || scheduler.JoinWaits(t.Rule, len(t.Needs)) {
+			before = slices.Concat(t.Setups, t.Needs)
+		}
+		for _, need := range before {
 			if !seen[need] {
 				seen[need] = true
 				queue = append(queue, need)

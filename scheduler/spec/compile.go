@@ -99,7 +99,7 @@ func (d *decoder) document(root ast.Node) (scheduler.DAG, ast.Node) {
 	return dag, at
 }
 
-var laterRoot = []string{"deadline", "setup", "teardown", "on_event", "groups", "variables", "pools", "secrets", "connections"}
+var laterRoot = []string{"deadline", "on_event", "variables", "pools", "secrets", "connections"}
 
 // builder fills in one DAG.
 type builder struct {
@@ -109,6 +109,7 @@ type builder struct {
 	limits   dagLimits
 	rules    []placed
 	tasks    []placed
+	parts    []placed // setups and teardowns
 	exprs    []usedExpr
 }
 
@@ -119,6 +120,10 @@ type placed struct {
 	// value is the task's mapping.
 	value ast.Node
 	needs []ast.Node
+	// part and pair are those of the task; covers is its `for`.
+	part, pair string
+	covers     []string
+	coversAt   []ast.Node
 }
 
 func (b *builder) rootFields(root ast.Node) fields {
@@ -132,6 +137,8 @@ func (b *builder) rootFields(root ast.Node) fields {
 		"env":         func(v ast.Node) { b.dag.Env = b.env(v, "env") },
 		"defaults":    func(v ast.Node) { b.readDefaults(v) },
 		"tasks":       func(v ast.Node) { b.readTasks(v) },
+		"setup":       func(v ast.Node) { b.readPart(v, scheduler.PartSetup) },
+		"teardown":    func(v ast.Node) { b.readPart(v, scheduler.PartTeardown) },
 	})
 	// x-… holds whatever the author wants to anchor, as in Compose files.
 	for _, p := range b.pairs(root, "the file") {
@@ -148,6 +155,7 @@ func (b *builder) finish(root ast.Node) {
 		b.dag.On = b.manualOnly()
 	}
 	b.finishTasks(root)
+	b.joinParts()
 	b.checkRules()
 	b.checkLimits()
 	b.checkGraph()

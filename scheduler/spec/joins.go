@@ -53,10 +53,13 @@ func (b *builder) checkHidden() {
 	seen := map[string]bool{} // tasks whose failure another sees
 	for _, t := range b.dag.Tasks {
 		for _, need := range t.Needs {
-			seen[need] = seen[need] || !heedless[t.Rule]
+			seen[need] = seen[need] || !heedless[t.Rule] && t.Part != scheduler.PartTeardown
 		}
 	}
 	for i, t := range b.dag.Tasks {
+		if t.Part == scheduler.PartTeardown {
+			continue // it plays no part in how the run ends, unless it is to
+		}
 		var hidden []string
 		for _, need := range t.Needs {
 			if !seen[need] {
@@ -94,6 +97,9 @@ func (b *builder) branches() map[string]*big.Int {
 		out[t.ID] = set
 		if t.When != "" {
 			set.SetBit(set, i, 1)
+		}
+		for _, setup := range t.Setups {
+			set.Or(set, visit(index[setup]))
 		}
 		for _, need := range t.Needs {
 			parent := visit(index[need])

@@ -19,6 +19,8 @@ type Key struct {
 	Doc string
 
 	schema node // of a value that is not a mapping; nil if it has to be one
+	// again says that it means what the same key of a task means.
+	again bool
 }
 
 // value is what may stand behind a key.
@@ -69,7 +71,8 @@ func (v value) or(mapping string) value { return value{v.name + ", or " + mappin
 // Keys returns all keys that this version knows, in the order in which people write them; not to be changed.
 func Keys() []Key { return allKeys }
 
-var allKeys = slices.Concat(dagKeys, ruleKeys, under("defaults", sharedKeys), taskKeys, operatorKeys, under("tasks.*", sharedKeys))
+var allKeys = slices.Concat(dagKeys, ruleKeys, under("defaults", sharedKeys), taskKeys, operatorKeys, under("tasks.*", sharedKeys),
+	partKeys(scheduler.PartSetup, setupKeys), partKeys(scheduler.PartTeardown, teardownKeys))
 
 var dagKeys = []Key{
 	is("dag", anyID, "The DAG's id. Required."),
@@ -179,7 +182,7 @@ func (k *Key) parent() string {
 func belongs(name string) string {
 	var places []string
 	for i := range allKeys {
-		if k := &allKeys[i]; k.name() == name {
+		if k := &allKeys[i]; k.name() == name && !k.again {
 			places = append(places, placeOf(k.parent()))
 		}
 	}
@@ -191,7 +194,7 @@ func belongs(name string) string {
 
 // placeOf names a mapping for people.
 func placeOf(path string) string {
-	words := map[string]string{"": "the file", "on[]": "a rule of on", "tasks.*": "a task", "params.*": "a parameter"}
+	words := map[string]string{"": "the file", "on[]": "a rule of on", "tasks.*": "a task", "setup.*": "a setup", "teardown.*": "a teardown", "params.*": "a parameter"}
 	if w, ok := words[path]; ok {
 		return w
 	}

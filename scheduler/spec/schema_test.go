@@ -234,6 +234,9 @@ func TestReference(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(referenceHead)
 	for _, k := range Keys() {
+		if k.again {
+			continue // and so say setup.* and teardown.*
+		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", k.Path, k.Type, strings.ReplaceAll(k.Doc, "|", "\\|"))
 	}
 	golden(t, "../../docs/dags.md", b.String())

@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -36,7 +35,7 @@ type taskDefaults struct {
 var (
 	laterTask = []string{
 		"image", "args", "resources", "constraints", "foreach", "output", "cache",
-		"dag", "approval", "concurrency", "deadline", "heartbeat", "setup", "teardown", "group", "secrets", "at_least_once_fast",
+		"dag", "approval", "concurrency", "deadline", "heartbeat", "group", "secrets", "at_least_once_fast",
 	}
 )
 
@@ -66,6 +65,7 @@ func (b *builder) finishTasks(root ast.Node) {
 	if len(b.tasks) == 0 {
 		b.errorf(root, `add "tasks: {<id>: {run: …}}"`, "the DAG has no task")
 	}
+	b.tasks = b.withParts(b.tasks)
 	if len(b.tasks) > MaxTasks {
 		b.errorf(b.tasks[MaxTasks].at, "", "the DAG has %d tasks, the limit is %d", len(b.tasks), MaxTasks)
 		b.tasks = b.tasks[:MaxTasks]
@@ -80,7 +80,8 @@ func (b *builder) task(p *placed) scheduler.Task {
 	t := scheduler.Task{
 		ID: p.id, Kind: KindCommand, Executor: def.executor, Retry: def.retry, Timeout: def.timeout, InfraRetry: def.infra,
 	}
-	what := fmt.Sprintf("task %q", p.id)
+	t.Part, t.Pair = p.part, p.pair
+	what := p.what()
 	var run ast.Node
 	var env map[string]string
 	limits := def.limits
@@ -97,6 +98,7 @@ func (b *builder) task(p *placed) scheduler.Task {
 		"rule":        func(v ast.Node) { t.Rule = b.joinRule(v) },
 	})
 	b.operators(known, &t)
+	b.partFields(p, &t, known)
 	b.mapping(p.value, what, known, laterTask...)
 	b.setLimits(&t, limits)
 	b.finishOperator(p, &t, run)

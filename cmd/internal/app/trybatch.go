@@ -100,7 +100,7 @@ func recordOf(row []byte, now time.Time) (*ingest.Record, error) {
 	return rec, nil
 }
 
-// OnlyTask returns the DAG with one task and those that it needs, or nil if there is no such task.
+// OnlyTask returns the DAG with one task, those that it needs, and what is set up for them and taken down again; or nil if there is no such task.
 func OnlyTask(d *scheduler.DAG, task string) *scheduler.DAG {
 	wanted := map[string]bool{}
 	queue := []string{task}
@@ -112,10 +112,23 @@ func OnlyTask(d *scheduler.DAG, task string) *scheduler.DAG {
 		}
 		if !wanted[t.ID] {
 			wanted[t.ID] = true
-			queue = append(queue, t.Needs...)
+			queue = slices.Concat(queue, t.Needs, t.Setups)
 		}
 	}
+	down := func(t scheduler.Task) bool {
+		return t.Part == scheduler.PartTeardown && !slices.ContainsFunc(t.Setups, func(id string) bool { return !wanted[id] }) &&
+			slices.ContainsFunc(t.Needs, func(id string) bool { return wanted[id] && d.Task(id).Part == "" })
+	}
+	for _, t := range d.Tasks {
+		wanted[t.ID] = wanted[t.ID] || down(t)
+	}
 	out := *d
-	out.Tasks = slices.DeleteFunc(slices.Clone(d.Tasks), func(t scheduler.Task) bool { return !wanted[t.ID] })
+	out.Tasks = nil
+	for _, t := range d.Tasks {
+		if wanted[t.ID] {
+			t.Needs = slices.DeleteFunc(slices.Clone(t.Needs), func(id string) bool { return !wanted[id] })
+			out.Tasks = append(out.Tasks, t)
+		}
+	}
 	return &out
 }

@@ -71,6 +71,10 @@ var keyTests = map[string]string{
 	"params.*.required":          "cmd/millrace.TestDAGKeys",
 	"params.*.type":              "cmd/millrace.TestDAGKeys",
 	"priority":                   "scheduler/engine.TestPriority",
+	"setup":                      "cmd/millrace.TestSetupAndTeardown",
+	"setup.*":                    "cmd/millrace.TestSetupAndTeardown",
+	"setup.*.for":                "scheduler/plan.TestSetupWithinAnother",
+	"setup.*.needs":              "scheduler/plan.TestSetupWithinAnother",
 	"tags":                       "cmd/millrace.TestDAGKeysForPeople",
 	"tasks":                      "cmd/millrace.TestDAGKeys",
 	"tasks.*":                    "cmd/millrace.TestDAGKeys",
@@ -114,6 +118,20 @@ var keyTests = map[string]string{
 	"tasks.*.wait.object":        "cmd/millrace.TestWaitTasks",
 	"tasks.*.wait.poll":          "cmd/millrace.TestWaitTasks",
 	"tasks.*.when":               "cmd/millrace.TestDAGKeys",
+	"teardown":                   "cmd/millrace.TestSetupAndTeardown",
+	"teardown.*":                 "cmd/millrace.TestSetupAndTeardown",
+	"teardown.*.fail_run":        "scheduler/plan.TestFailRun",
+	"teardown.*.for":             "scheduler/spec.TestParts",
+}
+
+// testOf returns the test of a key. What a setup or a teardown has like a task becomes a task of the compiled form before anything else sees it.
+func testOf(key string) string {
+	for _, part := range []string{"setup.*.", "teardown.*."} {
+		if rest, ok := strings.CutPrefix(key, part); ok && keyTests[key] == "" {
+			return keyTests["tasks.*."+rest]
+		}
+	}
+	return keyTests[key]
 }
 
 // TestEveryKeyHasATest walks the schema of DAG files: a key without a test is a promise that nobody checks.
@@ -138,7 +156,7 @@ func TestEveryKeyHasATest(t *testing.T) {
 		t.Fatalf("the schema has %d keys, which can not be all", len(keys))
 	}
 	for _, key := range keys {
-		switch name := keyTests[key]; {
+		switch name := testOf(key); {
 		case name == "":
 			t.Errorf("key %s has no test: add it to keyTests with one that shows a run differing with it and without it", key)
 		case !tests[name]:

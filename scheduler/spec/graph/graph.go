@@ -16,6 +16,7 @@ var Formats = []string{"text", "mermaid", "dot"}
 
 // Draw returns the drawing in one of [Formats], with a line end, or an error if it is none of them.
 func Draw(d *scheduler.DAG, format string) (string, error) {
+	d = drawn(d)
 	switch format {
 	case "text":
 		return text(d), nil

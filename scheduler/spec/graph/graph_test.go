@@ -103,3 +103,26 @@ flowchart LR
 		t.Error("svg is drawn")
 	}
 }
+
+// Setups come before the first, and teardowns after the last of what they cover; nothing is drawn twice.
+func TestParents(t *testing.T) {
+	t.Parallel()
+	all := []string{"a", "b", "c"}
+	d := scheduler.DAG{ID: "d", Tasks: []scheduler.Task{
+		{ID: "s_setup", Part: scheduler.PartSetup}, {ID: "a", Setups: []string{"s_setup"}}, {ID: "b", Needs: []string{"a"}, Setups: []string{"s_setup"}},
+		{ID: "c", Needs: []string{"a"}, Setups: []string{"s_setup"}},
+		{ID: "s_teardown", Part: scheduler.PartTeardown, Needs: all, Setups: []string{"s_setup"}, Rule: scheduler.JoinAllDone},
+	}}
+	got, err := Draw(&d, "text")
+	want := `d
+  started by people only
+└─ s_setup
+   └─ a
+      ├─ b
+      │  └─ s_teardown  (also after c)
+      └─ c
+`
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v, -want +got:\n%s", err, diff)
+	}
+}
