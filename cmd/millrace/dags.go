@@ -15,6 +15,7 @@ import (
 
 	"millrace/scheduler"
 	"millrace/scheduler/spec"
+	"millrace/scheduler/spec/graph"
 )
 
 func newDAGs(g *global) *cobra.Command {
@@ -100,7 +101,7 @@ func dagTable(w io.Writer, d dagDetail) error {
 		if first, _, more := strings.Cut(strings.TrimSpace(what), "\n"); more {
 			what = first + " …"
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", t.ID, strings.Join(t.Needs, ", "), what)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", t.ID, strings.Join(graph.Parents(d.Spec, &t), ", "), what)
 	}
 	return nil
 }

@@ -157,17 +157,23 @@ func runVerdict(c *cobra.Command, api *client, path string) error {
 func newRunsCancel(g *global) *cobra.Command {
 	c := &cobra.Command{
 		Use: "cancel RUN", Short: "End a run: start nothing more of it and kill what runs", Args: exactArgs(1),
+		Long: `End a run: nothing more of it is started, and what runs is killed. What was set up is taken down: teardowns still run, and the run ends with
+them. A second cancel ends them, too, and skips those that have not started.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			api, err := g.client()
 			if err != nil {
 				return err
 			}
-			var r answer[scheduler.Run]
+			var r answer[cancelledRun]
 			if err := api.call(c.Context(), http.MethodPost, "/runs/"+url.PathEscape(args[0])+"/cancel", nil, nil, &r); err != nil {
 				return err
 			}
 			return printOne(g, r, r.v.ID, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "run %s is %s\n", r.v.ID, r.v.State)
+				text := fmt.Sprintf("run %s is %s", r.v.ID, r.v.State)
+				if r.v.Why != nil {
+					text += ": " + r.v.Why.Text
+				}
+				_, err := fmt.Fprintln(w, text)
 				return err
 			})
 		},
@@ -175,4 +181,10 @@ func newRunsCancel(g *global) *cobra.Command {
 	g.serverFlags(c)
 	g.outputFlags(c)
 	return c
+}
+
+// cancelledRun is the answer to a cancel.
+type cancelledRun struct {
+	scheduler.Run
+	Why *scheduler.Why `json:"why"`
 }

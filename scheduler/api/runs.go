@@ -142,7 +142,19 @@ func (s *Server) cancelRun(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, runOf(*r))
+	out := cancelled{Run: runOf(*r)}
+	if !r.State.Terminal() { // it is not over yet: say what it waits for
+		if why, err := s.whyRun(c); err == nil {
+			out.Why = &why.Why
+		}
+	}
+	return c.JSON(http.StatusOK, out)
+}
+
+// cancelled is a run that was cancelled, with what it waits for if it has not ended.
+type cancelled struct {
+	scheduler.Run
+	Why *scheduler.Why `json:"why,omitempty"`
 }
 
 // body reads a body of at most maxBody bytes.
