@@ -104,6 +104,8 @@ type RunDetail struct {
 
 // RunQuery selects runs, newest first. Zero fields do not select.
 type RunQuery struct {
+	// ID selects one run, whose row is read without all that is stored of its tasks.
+	ID    string
 	DAG   string
 	State State
 	Batch string

@@ -144,12 +144,12 @@ With -f the output is followed until the run ends; the exit code is then 1 if th
 }
 
 func runVerdict(c *cobra.Command, api *client, path string) error {
-	var d scheduler.RunDetail
-	if err := api.get(c.Context(), path, nil, &d); err != nil {
+	var r scheduler.Run
+	if err := api.get(c.Context(), path+"/wait", url.Values{"seconds": {"0"}}, &r); err != nil {
 		return err
 	}
-	if d.Run.State.Terminal() && d.Run.State != scheduler.StateSuccess {
-		return &codeError{exitFailed, errors.New("run " + d.Run.ID + " ended as " + string(d.Run.State))}
+	if r.State.Terminal() && r.State != scheduler.StateSuccess {
+		return &codeError{exitFailed, errors.New("run " + r.ID + " ended as " + string(r.State))}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -82,6 +83,22 @@ func (s *Server) run(c echo.Context) (*scheduler.RunDetail, error) {
 	return s.d.Store.Run(c.Request().Context(), param(c, "run"))
 }
 
+// runRow reads a run without its tasks, of which there may be thousands.
+func (s *Server) runRow(c echo.Context) (*scheduler.Run, error) {
+	if s.d.Store == nil {
+		return nil, errNoSchedule
+	}
+	id := param(c, "run")
+	runs, _, err := s.d.Store.Runs(c.Request().Context(), scheduler.RunQuery{ID: id})
+	if err == nil && (id == "" || len(runs) == 0) {
+		err = fmt.Errorf("find run %q: %w", id, scheduler.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &runs[0], nil
+}
+
 func (s *Server) getRun(c echo.Context) error {
 	d, err := s.run(c)
 	if err != nil {
@@ -103,13 +120,13 @@ func (s *Server) waitRun(c echo.Context) error {
 	defer enough.Stop()
 	for more := true; ; {
 		changed, stop := s.d.Control.Watch(param(c, "run"))
-		d, err := s.run(c)
-		if err != nil || !more || d.Run.State.Terminal() {
+		r, err := s.runRow(c)
+		if err != nil || !more || r.State.Terminal() {
 			stop()
 			if err != nil {
 				return err
 			}
-			return c.JSON(http.StatusOK, runOf(d.Run))
+			return c.JSON(http.StatusOK, runOf(*r))
 		}
 		select {
 		case <-changed:

@@ -70,11 +70,8 @@ func (c *core) known(ctx context.Context, id string) (bool, error) {
 	if c.runs[id] != nil {
 		return true, nil
 	}
-	_, err := c.read.Run(ctx, id)
-	if errors.Is(err, scheduler.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
+	runs, _, err := c.read.Runs(ctx, scheduler.RunQuery{ID: id})
+	return len(runs) > 0, err
 }
 
 // begin makes the run of a firing whose version is at hand, unless an earlier input of this transaction has made it.

@@ -435,7 +435,7 @@ func (s *Store) Runs(_ context.Context, q scheduler.RunQuery) ([]scheduler.Run, 
 	runs := s.byTime()
 	slices.Reverse(runs)
 	out, more := page(runs, q.Limit, func(r *scheduler.Run) bool {
-		return at.before(r.CreatedAt, r.ID) && (q.DAG == "" || r.DAG == q.DAG) && (q.State == "" || r.State == q.State) &&
+		return at.before(r.CreatedAt, r.ID) && (q.ID == "" || r.ID == q.ID) && (q.DAG == "" || r.DAG == q.DAG) && (q.State == "" || r.State == q.State) &&
 			(q.Batch == "" || slices.Contains(r.Batches, q.Batch)) && (q.ReplayOf == "" || r.ReplayOf == q.ReplayOf) &&
 			(q.Backfill == "" || r.Backfill == q.Backfill)
 	})

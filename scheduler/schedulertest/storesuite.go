@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -502,6 +503,7 @@ func testRunPages(t *storeTest) {
 			t.Errorf("%+v: got %d runs, %q, %v, want 13", q, len(page), next, err)
 		}
 	}
+	testOneRun(t, strings.Fields(want[0])[1])
 	if c, ok := t.Store.(interface {
 		CountRuns(context.Context) (map[scheduler.State]int64, error)
 	}); ok {

@@ -50,6 +50,9 @@ func cut[T any](rows []T, limit int) ([]T, *T) {
 // runsSQL is the question for a page of runs, and for one run more than it has.
 func runsSQL(q scheduler.RunQuery) (string, []any, error) {
 	var f filter
+	if q.ID != "" {
+		f.add("id=?", q.ID)
+	}
 	if q.DAG != "" {
 		f.add("dag=?", q.DAG)
 	}

@@ -21,7 +21,7 @@ import (
 func questions(runs int) map[string]scheduler.RunQuery {
 	deep := fmt.Sprintf("%d.r%09d", runs/2, runs/2)
 	return map[string]scheduler.RunQuery{
-		"all": {}, "deep": {Before: deep}, "of a dag": {DAG: "big"}, "of a dag, deep": {DAG: "big", Before: deep}, "of a small dag": {DAG: "d7"},
+		"all": {}, "one": {ID: "r000000042"}, "deep": {Before: deep}, "of a dag": {DAG: "big"}, "of a dag, deep": {DAG: "big", Before: deep}, "of a small dag": {DAG: "d7"},
 		"in a state": {State: scheduler.StateSuccess}, "in a rare state": {State: scheduler.StateFailed}, "in no state": {State: scheduler.StateCancelled},
 		"of a dag in a rare state": {DAG: "big", State: scheduler.StateFailed}, "of a dag in no state": {DAG: "big", State: scheduler.StateCancelled},
 		"of a dag in a rare state, deep": {DAG: "big", State: scheduler.StateFailed, Before: deep}, "of a batch": {Batch: "b000000042"},
