@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -76,6 +77,9 @@ type SubDAG struct {
 	NoInputs bool `json:"no_inputs,omitempty"`
 }
 
+// MaxPath bounds how many runs may have led to another, each by a task of the one before.
+const MaxPath = 8
+
 // Decision is what was decided on an approval, and the output of its task.
 type Decision struct {
 	// Decision is one of the words above.
@@ -88,4 +92,42 @@ type Decision struct {
 	// Option is the one that was chosen, Input what was filled in: a JSON object.
 	Option string          `json:"option,omitempty"`
 	Input  json.RawMessage `json:"input,omitempty"`
+}
+
+// Question is a decision that is waited for.
+type Question struct {
+	// ID is that of the task.
+	ID       string `json:"id"`
+	Run      string `json:"run"`
+	DAG      string `json:"dag"`
+	Task     string `json:"task"`
+	MapIndex int    `json:"map_index"`
+	Try      int    `json:"try"`
+	Message  string `json:"message"`
+	// By are those who may decide; nil: everybody who may use the console.
+	By      []string         `json:"by,omitempty"`
+	Options []string         `json:"options,omitempty"`
+	Params  map[string]Param `json:"params,omitempty"`
+	// Since is when it was asked, Until when it is decided by itself, as OnExpire says; zero: never.
+	Since    time.Time `json:"since"`
+	Until    time.Time `json:"until,omitzero"`
+	OnExpire string    `json:"on_expire,omitempty"`
+	// OnReject is what becomes of the task that is rejected.
+	OnReject string `json:"on_reject"`
+}
+
+// MaxComment bounds [Decision.Comment], MaxInput [Decision.Input], in bytes.
+const (
+	MaxComment = 2000
+	MaxInput   = 16 << 10
+)
+
+// Approver is how people decide. Safe for concurrent use.
+type Approver interface {
+	// Questions returns the decisions that are waited for, the oldest first; of one run, or of all for "".
+	Questions(ctx context.Context, run string) ([]Question, error)
+	// Decide takes a decision on a task, and returns the task's row when it is committed. The audit trail has who said it. ErrNotFound (the
+	// run, or the task), ErrDecided (a decision is there already), ErrInvalid (it is no approval, does not wait, or the answer does not fit),
+	// ErrUnavailable.
+	Decide(ctx context.Context, run, task string, mapIndex int, d Decision) (*TaskRun, error)
 }

@@ -51,6 +51,9 @@ type Trigger struct {
 	// LaneKey is the value of the rule's key expression; Closed why the group was closed.
 	LaneKey string `json:"lane_key,omitempty"`
 	Closed  string `json:"closed,omitempty"`
+	// Parent is the id of the task that asked for the run, Path are the ids of the DAGs that led to it, that of the task last.
+	Parent string   `json:"parent,omitempty"`
+	Path   []string `json:"path,omitempty"`
 }
 
 // NoMap is the map index of a task that is not mapped.

@@ -19,6 +19,8 @@ var (
 	ErrUnavailable = errors.New("scheduler store or executor unavailable")
 	// ErrNotFound: no such run, batch, DAG or version.
 	ErrNotFound = errors.New("not found")
+	// ErrDecided: somebody has decided on it already; the message says who, what and when.
+	ErrDecided = errors.New("was decided already")
 	// ErrInvalid: the request can not be carried out as it stands; the message says why.
 	ErrInvalid = errors.New("invalid request")
 )

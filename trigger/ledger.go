@@ -82,9 +82,9 @@ type Group struct {
 type Firing struct {
 	Kind Kind   `json:"kind"`
 	DAG  string `json:"dag"`
-	// Rule is the rule's id within the DAG; "" for a manual firing of a DAG without a manual rule.
+	// Rule is the rule's id within the DAG; "" for a manual firing of a DAG without a manual rule, and for one that a task asked for.
 	Rule string `json:"rule"`
-	// Key is the trigger key: the batch id, the group id, the nominal cron time (RFC 3339), or the request's id.
+	// Key is the trigger key: the batch id, the group id, the nominal cron time (RFC 3339), the request's id, or the id of the attempt that asks.
 	Key string `json:"key"`
 	// Version is the DAG version to run.
 	Version string `json:"version"`
@@ -100,6 +100,9 @@ type Firing struct {
 	Params json.RawMessage `json:"params,omitempty"`
 	// Replay is 0 for a rule's own run, else the number of the replay.
 	Replay int `json:"replay,omitempty"`
+	// Parent is the id of the task that asks for a run, Path are the ids of the DAGs that led to it, the task's own last; of KindDAG.
+	Parent string   `json:"parent,omitempty"`
+	Path   []string `json:"path,omitempty"`
 }
 
 // RunID returns the id of the run that f starts: a pure function of DAG, rule, trigger key and replay number, so that whoever decides the

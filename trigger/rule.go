@@ -9,11 +9,12 @@ import (
 // Kind is what can start a run.
 type Kind string
 
-// The kinds of triggers.
+// The kinds of triggers. KindDAG is no rule's: a task of another run asked for it.
 const (
 	KindBatch  Kind = "batch"
 	KindCron   Kind = "cron"
 	KindManual Kind = "manual"
+	KindDAG    Kind = "dag"
 )
 
 // Rule is one entry of a DAG's `on:`, identified by (DAG, ID): an edit of the file keeps the rule.

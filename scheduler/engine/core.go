@@ -118,6 +118,7 @@ type input interface {
 // decide makes one transaction of the inputs, of the timers that are due, and of what can start on free slots.
 func (c *core) decide(ctx context.Context, inputs []input, now time.Time) *txn {
 	c.tx = &txn{rows: map[*live]*rows{}, now: now}
+	c.resume()
 	for _, in := range inputs {
 		in.decide(ctx, c)
 	}
@@ -167,6 +168,7 @@ func (c *core) absorb(l *live, d *plan.Delta) {
 	}
 	if d.Run && l.Row.State.Terminal() {
 		c.leave(l)
+		c.tell(l)
 	}
 }
 

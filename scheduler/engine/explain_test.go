@@ -41,6 +41,14 @@ func says(t *testing.T, got scheduler.Why, code scheduler.Code, words ...string)
 	}
 }
 
+// saysParked is about the tasks that wait without a slot, and the run as a whole.
+func saysParked(t *testing.T, got map[string]scheduler.Why, began time.Time) {
+	t.Helper()
+	says(t, got["asks"], scheduler.CodeInput, "for ann to decide: Go on?; it is rejected at "+clock(began.Add(time.Hour))+" otherwise")
+	says(t, got["starts"], scheduler.CodeSubDAG, "of dag other (running): task why waits since "+clock(began)+" for a person to decide: Why?")
+	says(t, got[""], scheduler.CodeRunning, "1 of 12 tasks ended")
+}
+
 const everyWait = `dag: all
 tasks:
   runs: {run: x}
@@ -53,7 +61,12 @@ tasks:
   wants: {run: x, pool: db, pool_slots: 2}
   last: {run: x, priority: -1}
   over: {run: x}
+  asks: {approval: {message: Go on?, by: ann, expires: 1h}}
+  starts: {dag: other}
 concurrency: 1
+---
+dag: other
+tasks: {why: {approval: Why?}}
 `
 
 // Every state that is not an end has a reason, with the value on which the engine decided; a state that this test does not reach fails it.
@@ -101,7 +114,7 @@ func TestEveryWaitHasAReason(t *testing.T) {
 		says(t, got["lost"], scheduler.CodeUnreachable, "executor local does not reach try 1")
 		says(t, got["wants"], scheduler.CodePool, "waits for 2 slots of pool db, of which 2 of 3 are taken by "+one+"/holds")
 		says(t, got["over"], scheduler.CodeEnded, "success")
-		says(t, got[""], scheduler.CodeRunning, "1 of 10 tasks ended")
+		saysParked(t, got, began)
 		if at := got["flaky"].Until; !at.Equal(began.Add(time.Hour)) {
 			t.Errorf("the next try is at %v, want an hour after %v", at, began)
 		}

@@ -278,7 +278,7 @@ func (c *core) enter(l *live) {
 	}
 	switch l.DAG.Concurrency.WhenFull {
 	case scheduler.WhenFullSkip:
-		c.step(l, plan.Cancel{Reason: "skipped: " + g.sentence()})
+		c.step(l, plan.Cancel{Reason: plan.WordSkipped + g.sentence()})
 	case scheduler.WhenFullFail:
 		c.step(l, plan.Fail{Reason: "not started: " + g.sentence()})
 	case scheduler.WhenFullCancelRunning:

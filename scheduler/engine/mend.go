@@ -129,6 +129,7 @@ func (c *core) change(l *live, d *plan.Delta) {
 	left := l.grouped() && l.group == nil // it had ended, perhaps in this very transaction
 	l.held = l.held || left
 	c.absorb(l, d)
+	c.tell(l) // a run that was asked to end by its task is not let go on by this
 	if left {
 		c.rejoin(l)
 	}

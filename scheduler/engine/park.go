@@ -16,23 +16,49 @@ type parked struct {
 	parking []ref
 	// look are deferred tasks of which something may have changed: what they wait for has ended, or is to be ended.
 	look []ref
+	// postponed are those of which the store could not be read: the next round tries again.
+	postponed postponed
 }
 
-// park begins the waits of tasks that need no slot, and ends those that are over. It reports whether there was one.
+type postponed struct{ parking, look []ref }
+
+// park begins the waits of tasks that need no slot, and ends those that are over, until there is nothing more to do. It reports whether there
+// was something.
 func (c *core) park(ctx context.Context) bool {
 	took := false
-	for ; len(c.parking) > 0; took = true {
-		r := c.parking[0]
-		c.parking = c.parking[1:]
-		if !r.ready() {
+	for ; len(c.parking)+len(c.look) > 0; took = true {
+		if len(c.parking) > 0 {
+			r := c.parking[0]
+			c.parking = c.parking[1:]
+			c.parkOne(ctx, r)
 			continue
 		}
-		if r.spec().Kind == scheduler.KindApproval {
-			c.ask(r)
+		r := c.look[0]
+		c.look = c.look[1:]
+		if r.spec().Kind == scheduler.KindDAG {
+			c.followSub(ctx, r)
 		}
 	}
-	c.look = nil
 	return took
+}
+
+// parkOne begins the wait of a ready task.
+func (c *core) parkOne(ctx context.Context, r ref) {
+	if !r.ready() {
+		return
+	}
+	switch r.spec().Kind {
+	case scheduler.KindApproval:
+		c.ask(r)
+	case scheduler.KindDAG:
+		c.startSub(ctx, r)
+	}
+}
+
+// resume takes up what could not be done in the round before.
+func (c *core) resume() {
+	c.parking, c.look = append(c.parking, c.postponed.parking...), append(c.look, c.postponed.look...)
+	c.postponed = postponed{}
 }
 
 // ask puts a task's question to people.
@@ -54,7 +80,7 @@ func (c *core) whyParked(r ref) scheduler.Why {
 	case t.Kill != "":
 		return scheduler.Why{Code: scheduler.CodeEnding, Text: fmt.Sprintf("was asked to end (%s), and waits for the end of what it started", t.Kill)}
 	}
-	return scheduler.Why{Code: scheduler.CodeSubDAG, On: []string{t.External}, Text: "waits for the end of run " + t.External}
+	return c.whySub(t)
 }
 
 // whyInput says who is to decide, on what, and until when.

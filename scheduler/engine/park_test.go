@@ -1,41 +1,26 @@
 package engine
 
 import (
-	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"millrace/scheduler"
-	"millrace/scheduler/spec"
 )
 
-// askDAG is a DAG whose second task asks a person; the spec of files can not say so yet in this test's form.
-func askDAG(ask scheduler.Approval, con *scheduler.Concurrency) spec.Set {
-	dag := scheduler.DAG{V: 1, ID: "a", Concurrency: con, Params: map[string]scheduler.Param{"rows": {Type: "integer", Default: []byte("7")}}}
-	dag.Tasks = []scheduler.Task{
-		{ID: "read", Kind: scheduler.KindCommand, Shell: "x"},
-		{ID: "ask", Kind: scheduler.KindApproval, Approval: &ask, Needs: []string{"read"}},
-		{ID: "load", Kind: scheduler.KindCommand, Shell: "x", Needs: []string{"ask"}},
-	}
-	return spec.Set{Files: []spec.File{{Name: "a.yaml", DAGs: []scheduler.DAG{dag}}}}
-}
-
-func (f *fixture) set(s spec.Set) {
-	f.t.Helper()
-	if err := f.e.SetDAGs(context.Background(), s); err != nil {
-		f.t.Fatal(err)
-	}
+// asks is a DAG whose second task asks a person.
+func asks(approval, more string) map[string]string {
+	return map[string]string{"a.yaml": "dag: a\nparams: {rows: 7}\n" + more +
+		"\ntasks: {read: {run: x}, ask: {needs: read, approval: " + approval + "}, load: {run: x, needs: ask}}"}
 }
 
 // A task that waits for a person holds no slot, and what it waits for, and until when, outlives the process; so does the end of the wait.
 func TestParked(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, nil)
-		set := askDAG(scheduler.Approval{Message: "Load ${{ params.rows }} rows?", Expires: 24 * time.Hour, OnExpire: scheduler.DecisionApprove}, nil)
-		f.set(set)
+		files := asks("{message: 'Load ${{ params.rows }} rows?', expires: 24h, on_expire: approve}", "")
+		f := newFixture(t, files)
 		id := f.trigger("a", "x", "").ID
 		waits := func(d *scheduler.RunDetail) bool { return d.Tasks[1].State == scheduler.StateAwaitingInput }
 		d := f.until(id, waits)
@@ -55,7 +40,7 @@ func TestParked(t *testing.T) {
 		f.stop()
 		time.Sleep(time.Hour)
 		f.start()
-		f.set(set)
+		f.setDAGs(files)
 		if d := f.until(id, waits); !d.Tasks[1].StartedAt.Equal(asked) {
 			t.Errorf("a restart has asked again at %v", d.Tasks[1].StartedAt)
 		}
@@ -73,8 +58,7 @@ func TestParked(t *testing.T) {
 func TestParkedWithinGroup(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, nil)
-		f.set(askDAG(scheduler.Approval{Message: "Go on?"}, &scheduler.Concurrency{MaxRuns: 1}))
+		f := newFixture(t, asks("Go on?", "concurrency: 1"))
 		first := f.trigger("a", "1", "").ID
 		second := f.trigger("a", "2", "").ID
 		f.until(first, func(d *scheduler.RunDetail) bool { return d.Tasks[1].State == scheduler.StateAwaitingInput })
@@ -97,8 +81,7 @@ func TestParkedWithinGroup(t *testing.T) {
 func TestQuestionWithoutValue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, nil)
-		f.set(askDAG(scheduler.Approval{Message: "Load ${{ batch.source }}?"}, nil))
+		f := newFixture(t, asks("'Load ${{ batch.source }}?'", ""))
 		d := f.wait(f.trigger("a", "x", "").ID)
 		if got := d.Tasks[1]; got.State != scheduler.StateFailed || !strings.Contains(got.Reason, "has no batch") {
 			t.Errorf("got %+v", got)

@@ -39,6 +39,10 @@ var simDAGs = func() []spec.File {
 		"{a: {run: x, retry: 1}, b: {run: x, needs: a}}\nsetup: {s: {run: x, retry: 1}}\nteardown: {s: {run: x, retry: 1}, t: {run: x, for: a}}",
 		"{a: {run: x}, b: {run: x, rule: always, needs: a}, c: {run: x}}\nconcurrency: {when_full: cancel_running, max_runs: 2}\n" +
 			"setup: {s: {run: x}, in: {run: x, needs: [s, c], for: b}}\nteardown: {s: {run: x, fail_run: true}, in: {run: x, retry: 2}}",
+		"{a: {run: x}, ask: {approval: {message: go, expires: 30s, on_expire: approve}, needs: a}, no: {approval: {message: go, expires: 10m, on_reject: fail}}," +
+			" b: {run: x, needs: [ask, no], rule: none_failed}}",
+		"{a: {run: x}, sub: {dag: leaf, needs: a, retry: 1}, quick: {dag: {id: leaf, wait: false}}, up: {dag: {id: d0, inputs: none}, timeout: 1m}, z: {run: x, needs: sub}}",
+		"{ask: {approval: 'for ever?'}, top: {dag: d11, needs: ask}, z: {run: x, needs: top, rule: all_done}}\nconcurrency: 2",
 	} {
 		name := fmt.Sprint("d", i)
 		src := fmt.Sprintf("dag: %s\non: [{batch: {}}]\ndefaults: {infra_retry: 8}\ntasks: %s\n", name, tasks)
@@ -47,6 +51,9 @@ var simDAGs = func() []spec.File {
 	}
 	return files
 }()
+
+// simLeaf is always there, for tasks that start runs of it.
+var simLeaf = spec.ReadFile("leaf.yaml", []byte("dag: leaf\nconcurrency: 2\ntasks: {x: {run: x, retry: 1}, y: {run: x, needs: x, when: 'totals.batches < 3'}}\n"))
 
 // crash is what is thrown where the process ends.
 type crash struct{}
@@ -69,6 +76,8 @@ type sim struct {
 	crashes  int
 	rounds   int
 	mended   int // tasks that were cleared or marked
+	decided  int // by a person
+	started  int // runs that tasks asked for
 }
 
 func (s *sim) chance(percent int) bool { return !s.calm && s.rng.IntN(100) < percent }
@@ -143,6 +152,7 @@ func (s *sim) checkSlots() {
 	}
 	s.checkPools()
 	s.checkGroups()
+	s.checkSubs()
 	if s.rounds++; s.rounds%5 == 0 {
 		s.checkReasons()
 	}
@@ -218,6 +228,11 @@ func (s *sim) input() (input, func()) {
 		return &cancel{id: ids[s.rng.IntN(len(ids))], done: done}, func() { s.answered(done) }
 	case roll < 61 && len(s.accepted) > 0:
 		return s.mend(done)
+	case roll < 68:
+		if in, then := s.decision(done); in != nil {
+			return in, then
+		}
+		return s.manual(done)
 	case roll < 75 && len(s.wanted) > 0:
 		return s.intake(s.rng.IntN(len(s.wanted)), done)
 	}
@@ -379,6 +394,10 @@ func (s *sim) drain() {
 			s.ex.queue = s.ex.queue[n:]
 		}
 	}
+	if in, then := s.decision(make(answer, 1)); in != nil {
+		s.round(in)
+		then()
+	}
 	time.Sleep(6 * time.Minute)
 	s.round()
 }
@@ -400,6 +419,7 @@ func (s *sim) checkEnd() {
 		}
 		s.checkMoves(d)
 		s.checkTakenDown(d)
+		s.checkStarted(d)
 	}
 	snap, err := s.store.Load(ctx)
 	if err != nil || len(snap.Live) > 0 {
@@ -437,8 +457,20 @@ func (s *sim) checkMoves(d *scheduler.RunDetail) {
 	}
 }
 
+// tally is what schedules have done.
+type tally struct{ crashes, runs, mended, decided, started int64 }
+
+func (t *tally) add(o tally) {
+	for _, p := range []struct {
+		to *int64
+		n  int64
+	}{{&t.crashes, o.crashes}, {&t.runs, o.runs}, {&t.mended, o.mended}, {&t.decided, o.decided}, {&t.started, o.started}} {
+		atomic.AddInt64(p.to, p.n)
+	}
+}
+
 // simulate runs the schedule of one seed and returns what it broke, or "".
-func simulate(seed uint64) (broke string, crashes, runs, mended int) {
+func simulate(seed uint64) (broke string, did tally) {
 	s := &sim{
 		rng: rand.New(rand.NewPCG(seed, 17)), store: schedulertest.NewStore(), accepted: map[string]bool{}, manuals: map[string]string{},
 	}
@@ -447,6 +479,7 @@ func simulate(seed uint64) (broke string, crashes, runs, mended int) {
 	for _, i := range s.rng.Perm(len(simDAGs) / 3)[:2] {
 		s.set.Files = append(s.set.Files, simDAGs[3*i])
 	}
+	s.set.Files = append(s.set.Files, simLeaf)
 	defer func() {
 		if r := recover(); r != nil {
 			v, ok := r.(violation)
@@ -455,36 +488,34 @@ func simulate(seed uint64) (broke string, crashes, runs, mended int) {
 			}
 			broke = string(v)
 		}
-		crashes, runs, mended = s.crashes, len(s.accepted), s.mended
+		did = tally{crashes: int64(s.crashes), runs: int64(len(s.accepted)), mended: int64(s.mended), decided: int64(s.decided), started: int64(s.started)}
 	}()
 	s.schedule(20 + s.rng.IntN(80))
-	return "", 0, 0, 0
+	return "", tally{}
 }
 
 func TestSimulation(t *testing.T) {
 	t.Parallel()
 	const parts = 8
-	var crashes, runs, mended atomic.Int64
+	var all tally
 	t.Run("seeds", func(t *testing.T) {
 		for part := range parts {
 			t.Run(fmt.Sprint(part), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					for seed := uint64(part); seed < simSchedules; seed += parts {
-						broke, c, r, m := simulate(seed)
+						broke, did := simulate(seed)
 						if broke != "" {
 							t.Fatalf("seed %d: %s", seed, broke)
 						}
-						crashes.Add(int64(c))
-						runs.Add(int64(r))
-						mended.Add(int64(m))
+						all.add(did)
 					}
 				})
 			})
 		}
 	})
-	t.Logf("%d schedules, %d crashes, %d runs, %d tasks cleared or marked", simSchedules, crashes.Load(), runs.Load(), mended.Load())
-	if crashes.Load() < simSchedules || runs.Load() < simSchedules || mended.Load() < simSchedules || takenDown.Load() < simSchedules/4 {
+	t.Logf("%d schedules: %+v, %d taken down", simSchedules, all, takenDown.Load())
+	if min(all.crashes, all.runs, all.mended) < simSchedules || min(all.decided, all.started) < simSchedules/10 || takenDown.Load() < simSchedules/4 {
 		t.Error("the simulation does too little")
 	}
 }

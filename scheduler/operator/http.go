@@ -322,7 +322,7 @@ func fillBody(h *scheduler.HTTP, eval scheduler.Eval) (json.RawMessage, error) {
 		return nil, nil
 	}
 	if !isText(h.Body) {
-		return fillJSON(h.Body, eval)
+		return FillJSON(h.Body, eval)
 	}
 	var text string
 	if err := json.Unmarshal(h.Body, &text); err != nil {
@@ -341,8 +341,8 @@ func fillBody(h *scheduler.HTTP, eval scheduler.Eval) (json.RawMessage, error) {
 	return marshal(text)
 }
 
-// fillJSON evaluates the texts within a JSON value. Keys are as they are written.
-func fillJSON(raw json.RawMessage, eval scheduler.Eval) (json.RawMessage, error) {
+// FillJSON evaluates the texts within a JSON value. Keys are as they are written.
+func FillJSON(raw json.RawMessage, eval scheduler.Eval) (json.RawMessage, error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	var val any

@@ -131,7 +131,7 @@ func (o SQL) Settings(t *scheduler.Task, eval scheduler.Eval) ([]string, error) 
 	q := *t.SQL
 	q.Params = make(map[string]json.RawMessage, len(t.SQL.Params))
 	for name, val := range t.SQL.Params {
-		filled, err := fillJSON(val, eval)
+		filled, err := FillJSON(val, eval)
 		if err != nil {
 			return nil, fmt.Errorf("parameter %s: %w", name, err)
 		}

@@ -54,7 +54,9 @@ func (s *step) expired(i int) {
 
 // decided ends the wait for a decision. It is never tried again: a person has spoken, or had the time to.
 func (s *step) decided(i int, d scheduler.Decision) {
-	d.At = s.now
+	if d.At.IsZero() {
+		d.At = s.now
+	}
 	e := Unpark{Task: i, Attempt: s.Attempt(i), Final: true, Reason: decision(&d, s.DAG.Tasks[i].Approval.Expires)}
 	switch {
 	case d.Decision == scheduler.DecisionApprove:

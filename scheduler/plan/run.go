@@ -59,7 +59,7 @@ func NewRunOn(dag *DAG, f *trigger.Firing, t Terms, now time.Time) (*Run, Delta)
 		Row: scheduler.Run{
 			ID: id, DAG: dag.ID, Version: dag.Version, State: scheduler.StateQueued, CreatedAt: now, Params: t.Params, Replay: f.Replay,
 			Backfill: t.Backfill, NoEmit: t.NoEmit,
-			Trigger: scheduler.Trigger{Kind: f.Kind, Rule: f.Rule, Key: f.Key, LaneKey: f.LaneKey, Closed: f.Closed},
+			Trigger: scheduler.Trigger{Kind: f.Kind, Rule: f.Rule, Key: f.Key, LaneKey: f.LaneKey, Closed: f.Closed, Parent: f.Parent, Path: f.Path},
 		},
 		Tasks: make([]scheduler.TaskRun, len(dag.Tasks)),
 		begun: make([]time.Time, len(dag.Tasks)),

@@ -132,7 +132,7 @@ func (b *builder) rootFields(root ast.Node) fields {
 		"description": func(v ast.Node) { b.dag.Description = b.str(v, "description") },
 		"owner":       func(v ast.Node) { b.dag.Owner = b.str(v, "owner") },
 		"tags":        func(v ast.Node) { b.dag.Tags = b.strs(v, "tags") },
-		"params":      func(v ast.Node) { b.params(v) },
+		"params":      func(v ast.Node) { b.dag.Params = b.params(v) },
 		"on":          func(v ast.Node) { b.on(v) },
 		"env":         func(v ast.Node) { b.dag.Env = b.env(v, "env") },
 		"defaults":    func(v ast.Node) { b.readDefaults(v) },

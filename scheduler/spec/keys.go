@@ -71,7 +71,7 @@ func (v value) or(mapping string) value { return value{v.name + ", or " + mappin
 // Keys returns all keys that this version knows, in the order in which people write them; not to be changed.
 func Keys() []Key { return allKeys }
 
-var allKeys = slices.Concat(dagKeys, ruleKeys, under("defaults", sharedKeys), taskKeys, operatorKeys, under("tasks.*", sharedKeys),
+var allKeys = slices.Concat(dagKeys, paramKeys, ruleKeys, under("defaults", sharedKeys), taskKeys, operatorKeys, under("tasks.*", sharedKeys),
 	partKeys(scheduler.PartSetup, setupKeys), partKeys(scheduler.PartTeardown, teardownKeys))
 
 var dagKeys = []Key{
@@ -87,6 +87,10 @@ var dagKeys = []Key{
 	is("concurrency.when_full", word(whenFull...), "What becomes of a run beyond that: see waiting.md. Default: queue."),
 	is("priority", priorities, "The priority of tasks that have none of their own. Default: 0."),
 	is("params", mapping, "Parameters of a run, by name."),
+}
+
+// paramKeys are those of parameters, of a run and of an approval.
+var paramKeys = []Key{
 	is("params.*", anyScalar.or("mapping"), "One parameter: a mapping, or its default alone, whose type is then the parameter's."),
 	is("params.*.type", word(paramTypes...), "The type that a value must have; default: that of the default."),
 	is("params.*.description", anyText, "What it is, for those who start runs."),

@@ -42,10 +42,10 @@ func (b *builder) lint(root ast.Node) {
 	hint := func(key, example string) string {
 		return fmt.Sprintf("set %s, here or in defaults: %s; %s: 0 says that this is meant", key, example, key)
 	}
-	if tasks, at := b.without(root, "retry", func(t *scheduler.Task) bool { return t.Retry.Limit > 0 }); len(tasks) > 0 {
+	if tasks, at := b.without(root, "retry", func(t *scheduler.Task) bool { return t.Retry.Limit > 0 || t.Parks() != "" }); len(tasks) > 0 {
 		b.warnf(at, WarnNoRetry, hint("retry", "{limit: 3, delay: 10s}"), "one failed attempt fails the run: %s", notTried(tasks))
 	}
-	if tasks, at := b.without(root, "timeout", func(t *scheduler.Task) bool { return t.Timeout.Run > 0 }); len(tasks) > 0 {
+	if tasks, at := b.without(root, "timeout", func(t *scheduler.Task) bool { return t.Timeout.Run > 0 || t.Parks() != "" }); len(tasks) > 0 {
 		b.warnf(at, WarnNoTimeout, hint("timeout", "1h"), "an attempt that hangs holds its slot for ever: %s", bounded(tasks))
 	}
 }

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"slices"
 	"strings"
 
 	"millrace/scheduler/operator"
@@ -17,7 +18,9 @@ var (
 )
 
 // operatorKeys are those of tasks that are no command.
-var operatorKeys = []Key{
+var operatorKeys = slices.Concat(runKeys, under("tasks.*.approval", paramKeys))
+
+var runKeys = []Key{
 	is("tasks.*.http", mapping, "Instead of run: a request is sent. Values of ${{ }} are escaped for their place."),
 	is("tasks.*.http.url", anyText, "Where to, with http:// or https://. ${{ }} in path and query, never in the host. Required."),
 	is("tasks.*.http.method", methodName, "Default: POST if there is a body, else GET."),
@@ -33,5 +36,18 @@ var operatorKeys = []Key{
 	is("tasks.*.sql.statement", texts, "One statement or several, without ${{ }}: write @name, and the value below params."),
 	is("tasks.*.sql.file", anyText, "Instead of statement: an absolute path of a file with one statement, read when an attempt starts."),
 	is("tasks.*.sql.params", anyMapping, "Values of @name, with ${{ }}. @idempotency_key and @run_id are given."),
+	is("tasks.*.approval", anyText.or("mapping"), "Instead of run: a person decides whether the run goes on. A text is its message. It takes no slot: see approval.md."),
+	is("tasks.*.approval.message", anyText, "What is to be decided, with ${{ }}. Required."),
+	is("tasks.*.approval.by", texts, "The names of those who may decide. Default: everybody who may use the console."),
+	is("tasks.*.approval.expires", duration, "How long there is for it. Default: for ever."),
+	is("tasks.*.approval.on_expire", word(onExpireWords...), "What is decided then. Default: reject."),
+	is("tasks.*.approval.on_reject", word(onRejectWords...), "What becomes of the task that is rejected. Default: skip."),
+	is("tasks.*.approval.options", texts, "Answers, of which an approval names one."),
+	is("tasks.*.approval.params", mapping, "What can be filled in with an approval: declared like the parameters of a DAG."),
+	is("tasks.*.dag", anyID.or("mapping"), "Instead of run: a run of another DAG is started, and waited for without a slot. A text is its id: see subdags.md."),
+	is("tasks.*.dag.id", anyID, "The DAG, of whose present version it is a run. Required."),
+	is("tasks.*.dag.params", anyMapping, "Parameters of that run, with ${{ }}."),
+	is("tasks.*.dag.wait", boolean, "Whether the task ends with that run, and as it does. Default: true; false: as soon as it is started."),
+	is("tasks.*.dag.inputs", word(inputsWords...), "Which of the batches of this run that one is given. Default: all."),
 	is("tasks.*.sql.max_rows", count(operator.MaxRows), "Rows of a result that become the output. Default: 100."),
 }

@@ -35,6 +35,8 @@ func (b *builder) operators(known fields, t *scheduler.Task) {
 	kind(scheduler.KindHTTP, b.http)
 	kind(scheduler.KindWait, b.wait)
 	kind(scheduler.KindSQL, b.sql)
+	kind(scheduler.KindApproval, b.approval)
+	kind(scheduler.KindDAG, b.subDAG)
 }
 
 // finishOperator checks what needs the whole task.
@@ -44,6 +46,9 @@ func (b *builder) finishOperator(p *placed, t *scheduler.Task, run ast.Node) {
 	}
 	if run != nil {
 		b.errorf(run, "write a task for each", "task %q has run and %s", t.ID, t.Kind)
+	}
+	if t.Parks() != "" {
+		b.finishParked(p, t)
 	}
 	if t.Wait != nil && t.Timeout.Run <= 0 {
 		b.errorf(p.at, "add timeout: 1h, or how long it may take", "task %q waits for an object without a timeout, and would hold its slot for ever", t.ID)

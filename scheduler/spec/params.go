@@ -19,18 +19,20 @@ var paramTypes = []string{"string", "integer", "number", "boolean"}
 
 var laterParam = []string{"enum", "minimum", "maximum", "pattern", "format", "title", "items", "properties"}
 
-func (b *builder) params(n ast.Node) {
-	b.dag.Params = map[string]scheduler.Param{}
+// params reads declarations of parameters.
+func (b *builder) params(n ast.Node) map[string]scheduler.Param {
+	out := map[string]scheduler.Param{}
 	for _, p := range b.pairs(n, "params") {
 		if err := CheckID(p.key); err != nil {
 			b.errorf(p.node, "", "parameter: %v", err)
 			continue
 		}
-		b.dag.Params[p.key] = b.param(p)
+		out[p.key] = b.param(p)
 	}
-	if len(b.dag.Params) == 0 {
-		b.dag.Params = nil
+	if len(out) == 0 {
+		return nil
 	}
+	return out
 }
 
 // param reads {type, default, …}, or a plain value: the default, whose type is the parameter's.

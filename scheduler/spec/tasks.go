@@ -35,7 +35,7 @@ type taskDefaults struct {
 var (
 	laterTask = []string{
 		"image", "args", "resources", "constraints", "foreach", "output", "cache",
-		"dag", "approval", "concurrency", "deadline", "heartbeat", "group", "secrets", "at_least_once_fast",
+		"concurrency", "deadline", "heartbeat", "group", "secrets", "at_least_once_fast",
 	}
 )
 
@@ -105,7 +105,7 @@ func (b *builder) task(p *placed) scheduler.Task {
 	if run == nil && t.Kind == KindCommand && !b.hasErrorWithin(p) {
 		b.errorf(p.at, `add run: ["program", "argument"]`, "%s has no run", what)
 	}
-	if len(def.env)+len(env) > 0 {
+	if len(def.env)+len(env) > 0 && t.Parks() == "" {
 		t.Env = maps.Clone(def.env)
 		if t.Env == nil {
 			t.Env = map[string]string{}

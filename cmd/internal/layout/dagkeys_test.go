@@ -122,6 +122,26 @@ var keyTests = map[string]string{
 	"teardown.*":                 "cmd/millrace.TestSetupAndTeardown",
 	"teardown.*.fail_run":        "scheduler/plan.TestFailRun",
 	"teardown.*.for":             "scheduler/spec.TestParts",
+
+	// Tasks that take no slot.
+	"tasks.*.approval":                      "scheduler/engine.TestParked",
+	"tasks.*.approval.by":                   "scheduler/engine.TestDecide",
+	"tasks.*.approval.expires":              "scheduler/engine.TestParked",
+	"tasks.*.approval.message":              "scheduler/engine.TestParked",
+	"tasks.*.approval.on_expire":            "scheduler/engine.TestParked",
+	"tasks.*.approval.on_reject":            "scheduler/plan.TestDecisions",
+	"tasks.*.approval.options":              "scheduler/engine.TestDecide",
+	"tasks.*.approval.params":               "scheduler/engine.TestDecide",
+	"tasks.*.approval.params.*":             "scheduler/engine.TestDecide",
+	"tasks.*.approval.params.*.default":     "scheduler/engine.TestDecide",
+	"tasks.*.approval.params.*.description": "scheduler/engine.TestDecide",
+	"tasks.*.approval.params.*.required":    "scheduler/engine.TestDecide",
+	"tasks.*.approval.params.*.type":        "scheduler/engine.TestDecide",
+	"tasks.*.dag":                           "scheduler/engine.TestSubDAG",
+	"tasks.*.dag.id":                        "scheduler/engine.TestSubDAG",
+	"tasks.*.dag.inputs":                    "scheduler/engine.TestSubDAGWithoutInputs",
+	"tasks.*.dag.params":                    "scheduler/engine.TestSubDAG",
+	"tasks.*.dag.wait":                      "scheduler/engine.TestSubDAGOutcomes",
 }
 
 // testOf returns the test of a key. What a setup or a teardown has like a task becomes a task of the compiled form before anything else sees it.
