@@ -38,12 +38,42 @@ type Disposition struct {
 	// Rule is [Rule.Name].
 	Rule string `json:"rule"`
 	Fate Fate   `json:"disposition"`
-	// Reason is a code, for Dropped ("gone", "rule_removed", "paused", "superseded"), Held ("paused") and Filtered ("types", "if", "if_error: …").
+	// Reason is a code, for Dropped ("gone", "rule_removed", "rule_changed", "paused", "superseded"), Held ([HeldPaused], [HeldJoin], [HeldOrder]),
+	// Filtered ("types", "if", "if_error: …", "only_joined") and Expired ("missing: <sides>").
 	Reason string `json:"reason,omitempty"`
+	// Key is the value of the rule's key expression, and Sides are the sides of a join that wanted the batch, in the order of the rule's AllOf:
+	// both as they were when it came, for Held and Expired.
+	Key   string   `json:"key,omitempty"`
+	Sides []string `json:"sides,omitempty"`
 	// Run is set for Run, Group for Coalesced, and kept when the group becomes a run.
 	Run   string    `json:"run,omitempty"`
 	Group string    `json:"group,omitempty"`
 	At    time.Time `json:"at"`
+}
+
+// Why a batch is held.
+const (
+	HeldPaused = "paused" // its DAG is paused
+	HeldJoin   = "join"   // another side of the join has no batch of its key
+	HeldOrder  = "order"  // a batch before it in its chain is not in the ledger
+)
+
+// Held is a batch that a rule holds, with what its disposition says of that.
+type Held struct {
+	Batch  batcher.Batch
+	Reason string
+	Key    string
+	Sides  []string
+	// At is since when.
+	At time.Time
+}
+
+// Since is when the wait of a batch in a join began: when it was cut, or earlier if the clock of who cut it was ahead.
+func (h *Held) Since() time.Time {
+	if h.Batch.CreatedAt.Before(h.At) {
+		return h.Batch.CreatedAt
+	}
+	return h.At
 }
 
 // Arrival is a batch that the ledger did not have, with one disposition for each rule then active.
@@ -84,13 +114,14 @@ type Firing struct {
 	DAG  string `json:"dag"`
 	// Rule is the rule's id within the DAG; "" for a manual firing of a DAG without a manual rule, and for one that a task asked for.
 	Rule string `json:"rule"`
-	// Key is the trigger key: the batch id, the group id, the nominal cron time (RFC 3339), the request's id, or the id of the attempt that asks.
+	// Key is the trigger key: the batch id, the group id, "join:<key>:<first batch id>", the nominal cron time (RFC 3339), the request's id, or the id
+	// of the attempt that asks.
 	Key string `json:"key"`
 	// Version is the DAG version to run.
 	Version string `json:"version"`
 	// Batches are the frozen inputs, oldest first.
 	Batches []batcher.Batch `json:"-"`
-	// LaneKey is the value of the rule's key expression, Closed why a group was closed.
+	// LaneKey is the value of the rule's key expression, Closed why a group was closed, "all_of" for a join.
 	LaneKey string `json:"lane_key,omitempty"`
 	Closed  string `json:"closed,omitempty"`
 	// At is when it was decided; Due the nominal time of a cron tick, else zero.
@@ -163,7 +194,7 @@ type Memory struct {
 	Ahead []Ahead
 	// Groups are the open groups with their batches; Held the held batches by rule name.
 	Groups []Group
-	Held   map[string][]batcher.Batch
+	Held   map[string][]Held
 	Ticks  []Tick
 	// Fresh reports that the ledger has never had a cursor: it starts at the tails that exist now.
 	Fresh bool

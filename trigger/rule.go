@@ -37,9 +37,17 @@ type Rule struct {
 	Types []string `json:"types,omitempty"`
 	// If is a CEL expression over `batch` that yields a bool; "" is true.
 	If string `json:"if,omitempty"`
-	// Key is a CEL expression over `batch` that yields the key by which batches are coalesced; "" is one key for all.
+	// Key is a CEL expression over `batch` that yields the key by which batches are coalesced and joined; "" is one key for all.
 	Key      string    `json:"key,omitempty"`
 	Coalesce *Coalesce `json:"coalesce,omitempty"`
+	// Order says in which order its batches fire and its runs start; "": as they come.
+	Order Order `json:"order,omitempty"`
+	// AllOf makes the rule a join of these rules of its DAG, its sides, by id; see [Rule.Joins]. Expire is how long a batch waits for the other
+	// sides, from when it was cut; 0: for ever.
+	AllOf  []string      `json:"all_of,omitempty"`
+	Expire time.Duration `json:"expire,omitempty"`
+	// OnlyJoined: the rule starts no runs of its own, only joins that name it do.
+	OnlyJoined bool `json:"only_joined,omitempty"`
 
 	// Cron is a five-field expression, read in Timezone (IANA name, "" is UTC).
 	Cron     string `json:"cron,omitempty"`
@@ -54,6 +62,29 @@ type Rule struct {
 // Name returns "<dag>/<id>", as in metrics and in the ledger.
 func (r Rule) Name() string { return r.DAG + "/" + r.ID }
 
+// MaxSides bounds the rules that one join names.
+const MaxSides = 16
+
+// Joins reports whether r is a join: a batch rule that selects no batches itself, but takes those that the rules of AllOf want. It starts a run
+// when each of them has a batch of the same key.
+func (r Rule) Joins() bool { return len(r.AllOf) > 0 }
+
+// Order says in which order the batches of a rule fire and its runs start.
+type Order string
+
+// The orders.
+const (
+	// OrderFIFO: in the order of the chain; of the runs that wait for their concurrency group the oldest goes first.
+	OrderFIFO Order = "fifo"
+	// OrderLIFO: batches fire as they come; of the runs of the rule that wait for their group the newest goes first.
+	OrderLIFO Order = "lifo"
+	// OrderLatestOnly: in the order of the chain; of the batches of one key that wait only the newest fires, the others are dropped.
+	OrderLatestOnly Order = "latest_only"
+)
+
+// Cursored reports whether a batch waits until all before it in its chain are in the ledger.
+func (o Order) Cursored() bool { return o == OrderFIFO || o == OrderLatestOnly }
+
 // Coalesce says how many batches of one key become one run. A zero bound does not close a group; at least one must be set.
 type Coalesce struct {
 	MaxBatches int   `json:"max_batches,omitempty" yaml:"max_batches"`
@@ -63,7 +94,18 @@ type Coalesce struct {
 	// Quiet closes a group when no batch came for so long; MaxWait when its first batch is so old.
 	Quiet   time.Duration `json:"quiet,omitempty" yaml:"quiet"`
 	MaxWait time.Duration `json:"max_wait,omitempty" yaml:"max_wait"`
+	// Mode says which batches of a closed group its run gets; "" is CoalesceAll.
+	Mode CoalesceMode `json:"mode,omitempty" yaml:"mode"`
 }
+
+// CoalesceMode says which batches of a closed group its run gets.
+type CoalesceMode string
+
+// The modes. Of CoalesceLatest, all but the newest are dropped when the group closes; they count for its bounds until then.
+const (
+	CoalesceAll    CoalesceMode = "all"
+	CoalesceLatest CoalesceMode = "latest"
+)
 
 // WhenPaused says what becomes of the batches that come while a rule is paused. "" is PausedHold.
 type WhenPaused string
@@ -101,8 +143,11 @@ func (c Coalesce) Validate() error {
 	if c.MaxBatches < 0 || c.MaxBatches > MaxGroup || c.MaxEvents < 0 || c.MaxBytes < 0 || c.Quiet < 0 || c.MaxWait < 0 {
 		errs = append(errs, fmt.Errorf("a bound is negative, or max_batches is above %d", MaxGroup))
 	}
-	if c == (Coalesce{}) {
+	if c == (Coalesce{Mode: c.Mode}) {
 		errs = append(errs, errors.New("set at least one of max_batches, max_events, max_bytes, quiet, max_wait"))
+	}
+	if c.Mode != "" && c.Mode != CoalesceAll && c.Mode != CoalesceLatest {
+		errs = append(errs, fmt.Errorf("mode %q is not known", c.Mode))
 	}
 	if c.Quiet > 0 && c.MaxWait > 0 && c.Quiet > c.MaxWait {
 		errs = append(errs, errors.New("quiet is longer than max_wait, so it can never close a group"))

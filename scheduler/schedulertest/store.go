@@ -270,7 +270,7 @@ func clone(b batcher.Batch) batcher.Batch {
 func (s *Store) Remember(context.Context) (trigger.Memory, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m := trigger.Memory{Fresh: len(s.cursors) == 0, Held: map[string][]batcher.Batch{}}
+	m := trigger.Memory{Fresh: len(s.cursors) == 0, Held: map[string][]trigger.Held{}}
 	for stream, seq := range s.cursors {
 		m.Cursors = append(m.Cursors, trigger.Cursor{Stream: stream, Seq: seq})
 	}
@@ -287,7 +287,7 @@ func (s *Store) Remember(context.Context) (trigger.Memory, error) {
 		for _, d := range s.dispositions[id] {
 			switch d.Fate {
 			case trigger.FateHeld:
-				m.Held[d.Rule] = append(m.Held[d.Rule], clone(b))
+				m.Held[d.Rule] = append(m.Held[d.Rule], trigger.Held{Batch: clone(b), Reason: d.Reason, Key: d.Key, Sides: slices.Clone(d.Sides), At: d.At})
 			case trigger.FateCoalesced:
 				key := [2]string{d.Rule, d.Group}
 				members[key] = append(members[key], clone(b))

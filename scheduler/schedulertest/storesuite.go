@@ -204,7 +204,7 @@ func testGroups(t *storeTest) {
 	in := func(b batcher.Batch, rule string) trigger.Arrival {
 		return trigger.Arrival{Batch: b, Dispositions: []trigger.Disposition{
 			{Batch: b.ID, Rule: rule, Fate: trigger.FateCoalesced, Group: id, At: Epoch},
-			{Batch: b.ID, Rule: "h/held", Fate: trigger.FateHeld, Reason: "paused", At: Epoch},
+			{Batch: b.ID, Rule: "h/held", Fate: trigger.FateHeld, Reason: "join", Key: "k", Sides: []string{"a", "b"}, At: Epoch},
 		}}
 	}
 	// Two rules may have groups of the same id.
@@ -215,7 +215,10 @@ func testGroups(t *storeTest) {
 	g.Batches, h.Batches = []batcher.Batch{b1, b2}, []batcher.Batch{b3}
 	m := t.memory()
 	t.same("groups", m.Groups, []trigger.Group{g, h})
-	t.same("held", m.Held, map[string][]batcher.Batch{"h/held": {b1, b2, b3}})
+	held := func(b batcher.Batch) trigger.Held {
+		return trigger.Held{Batch: b, Reason: "join", Key: "k", Sides: []string{"a", "b"}, At: Epoch}
+	}
+	t.same("held", m.Held, map[string][]trigger.Held{"h/held": {held(b1), held(b2), held(b3)}})
 
 	g.Events, h.Closed = 300, "quiet"
 	t.apply(&scheduler.Change{Groups: []trigger.Group{g, h}})

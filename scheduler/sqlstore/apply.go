@@ -204,9 +204,9 @@ func (t *tx) arrivals(arrivals []trigger.Arrival) error {
 func (t *tx) dispositions(updates []trigger.Disposition) error {
 	for i := range updates {
 		d := &updates[i]
-		_, err := t.exec(`UPDATE disposition SET fate=?, reason=?, run=?, grp=?, at=?
+		_, err := t.exec(`UPDATE disposition SET fate=?, reason=?, run=?, grp=?, at=?, lane_key=?, sides=?
 			WHERE batch=? AND rule=? AND fate IN ('held', 'coalesced')`,
-			string(d.Fate), d.Reason, d.Run, d.Group, micros(d.At), d.Batch, d.Rule)
+			string(d.Fate), d.Reason, d.Run, d.Group, micros(d.At), d.Key, strings.Join(d.Sides, ","), d.Batch, d.Rule)
 		if err != nil {
 			return err
 		}

@@ -68,7 +68,7 @@ func list(prefix string, columns []string) string {
 
 // Remember implements trigger.Ledger.
 func (s *Store) Remember(ctx context.Context) (trigger.Memory, error) {
-	m := trigger.Memory{Held: map[string][]batcher.Batch{}}
+	m := trigger.Memory{Held: map[string][]trigger.Held{}}
 	err := s.read(ctx, "remember", func(v view) error {
 		var err error
 		if m.Cursors, err = all(v, scanCursor, "SELECT stream, seq FROM cursor ORDER BY stream"); err != nil {
@@ -84,9 +84,10 @@ func (s *Store) Remember(ctx context.Context) (trigger.Memory, error) {
 		if m.Groups, err = v.groups(); err != nil {
 			return err
 		}
-		held, err := all(v, scanMember, memberSQL("held")+" ORDER BY d.rule, d.batch")
+		held, err := all(v, scanHeld, `SELECT d.rule, d.reason, d.lane_key, d.sides, d.at, b.doc FROM disposition d JOIN batch b ON b.id = d.batch
+			WHERE d.fate IN ('held', 'coalesced') AND d.fate='held' ORDER BY d.rule, d.batch`)
 		for _, h := range held {
-			m.Held[h.rule] = append(m.Held[h.rule], h.batch)
+			m.Held[h.rule] = append(m.Held[h.rule], h.held)
 		}
 		return err
 	})
@@ -148,15 +149,10 @@ func (v view) ahead(cursors []trigger.Cursor) ([]trigger.Ahead, error) {
 	return out, nil
 }
 
-// member is a batch that waits for a rule.
+// member is a batch of an open group.
 type member struct {
 	rule, group string
 	batch       batcher.Batch
-}
-
-func memberSQL(fate string) string {
-	return "SELECT d.rule, d.grp, b.doc FROM disposition d JOIN batch b ON b.id = d.batch WHERE d.fate IN ('held', 'coalesced') AND d.fate='" +
-		fate + "'"
 }
 
 func scanMember(row scanner) (m member, err error) {
@@ -164,12 +160,24 @@ func scanMember(row scanner) (m member, err error) {
 	return m, err
 }
 
+// heldRow is a batch that a rule holds.
+type heldRow struct {
+	rule string
+	held trigger.Held
+}
+
+func scanHeld(row scanner) (h heldRow, err error) {
+	err = row.Scan(&h.rule, &h.held.Reason, &h.held.Key, ids{&h.held.Sides}, stamp{&h.held.At}, document{&h.held.Batch})
+	return h, err
+}
+
 func (v view) groups() ([]trigger.Group, error) {
 	groups, err := all(v, scanGroup, "SELECT "+list("", groupColumns)+" FROM coalesce_group ORDER BY rule, id")
 	if err != nil {
 		return nil, err
 	}
-	members, err := all(v, scanMember, memberSQL("coalesced")+" ORDER BY d.rule, d.grp, d.batch")
+	members, err := all(v, scanMember, `SELECT d.rule, d.grp, b.doc FROM disposition d JOIN batch b ON b.id = d.batch
+		WHERE d.fate IN ('held', 'coalesced') AND d.fate='coalesced' ORDER BY d.rule, d.grp, d.batch`)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"millrace/batcher"
@@ -22,7 +23,7 @@ var (
 	moveColumns  = []string{"run", "task", "map_index", "try", "from_state", "to_state", "reason", "at"}
 	batchColumns = []string{"id", "tenant", "source", "stream", "seq", "first_offset", "last_offset", "width", "created_at", "doc",
 		"arrived_at", "arrived_n"}
-	dispositionColumns = []string{"batch", "rule", "fate", "reason", "run", "grp", "at"}
+	dispositionColumns = []string{"batch", "rule", "fate", "reason", "run", "grp", "at", "lane_key", "sides"}
 	groupColumns       = []string{"rule", "id", "lane_key", "opened_at", "last_at", "events", "bytes"}
 	headColumns        = []string{"id", "version", "file", "error", "paused", "removed", "updated_at"}
 	versionColumns     = []string{"version", "dag", "canonical", "created_at"}
@@ -56,6 +57,22 @@ func (s stamp) Scan(v any) error {
 	*s.t = time.Time{}
 	if n != 0 {
 		*s.t = time.UnixMicro(n).UTC()
+	}
+	return nil
+}
+
+// ids reads a column that has ids with commas between them, or "" for none.
+type ids struct{ to *[]string }
+
+// Scan implements sql.Scanner.
+func (s ids) Scan(v any) error {
+	text, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("read ids: got %T, want text", v)
+	}
+	*s.to = nil
+	if text != "" {
+		*s.to = strings.Split(text, ",")
 	}
 	return nil
 }
@@ -155,11 +172,11 @@ func scanBatch(row scanner) (b batcher.Batch, err error) {
 }
 
 func dispositionArgs(d *trigger.Disposition) []any {
-	return []any{d.Batch, d.Rule, string(d.Fate), d.Reason, d.Run, d.Group, micros(d.At)}
+	return []any{d.Batch, d.Rule, string(d.Fate), d.Reason, d.Run, d.Group, micros(d.At), d.Key, strings.Join(d.Sides, ",")}
 }
 
 func scanDisposition(row scanner) (d trigger.Disposition, err error) {
-	err = row.Scan(&d.Batch, &d.Rule, &d.Fate, &d.Reason, &d.Run, &d.Group, stamp{&d.At})
+	err = row.Scan(&d.Batch, &d.Rule, &d.Fate, &d.Reason, &d.Run, &d.Group, stamp{&d.At}, &d.Key, ids{&d.Sides})
 	return d, err
 }
 

@@ -105,11 +105,11 @@ func TestClockJumps(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := decide(b, set, nil, now.AddDate(2026, 0, 0), Options{}.withDefaults())
+		d := decide(b, set, &found{}, now.AddDate(2026, 0, 0), Options{}.withDefaults())
 		for _, f := range d.in.Firings {
 			got = append(got, f.Due.Format("15:04"))
 		}
-		d.adopt()
+		d.adopt(Options{})
 	}
 	for _, now := range []string{"05:59:50", "06:00:00", "06:00:01", "05:30:00", "06:00:00", "06:59:59", "07:10:00", "08:30:00", "06:30:00", "08:00:00", "09:00:00"} {
 		at(now)

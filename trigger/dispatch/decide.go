@@ -17,7 +17,7 @@ import (
 const (
 	reasonGone        = "gone"         // the object was deleted
 	reasonRuleRemoved = "rule_removed" // the rule went while the batch was held or in an open group
-	reasonSuperseded  = "superseded"   // a newer batch of its key came while the rule was paused, which keeps the latest
+	reasonSuperseded  = "superseded"   // a newer batch of its key came, and the rule keeps the latest
 )
 
 // book is the part of the ledger that decisions are made on: what is provisional, and the ticks.
@@ -25,16 +25,23 @@ type book struct {
 	// gen is the rule set that groups and held batches were last compared with; -1: none.
 	gen    int64
 	groups map[groupKey]*trigger.Group
-	held   map[string][]batcher.Batch
-	crons  map[string]cronState
-	// groupDue and cronDue are no later than the first group or tick that is due; zero: none is.
-	groupDue, cronDue time.Time
+	// held are batches of paused rules, ordered those that are ahead of their cursor; joins have what waits for another side.
+	held, ordered map[string][]trigger.Held
+	joins         map[groupKey]*joinSet
+	crons         map[string]cronState
+	// groupDue, cronDue and joinDue are no later than the first group, tick or expiry that is due; zero: none is.
+	groupDue, cronDue, joinDue time.Time
+	// stalled is since when nothing can expire, because not all was looked at; zero: it can.
+	stalled time.Time
 }
 
 type groupKey struct{ rule, key string }
 
 func newBook(m trigger.Memory) *book {
-	b := &book{gen: -1, groups: map[groupKey]*trigger.Group{}, held: m.Held, crons: map[string]cronState{}}
+	b := &book{
+		gen: -1, groups: map[groupKey]*trigger.Group{}, held: map[string][]trigger.Held{}, ordered: map[string][]trigger.Held{},
+		joins: map[groupKey]*joinSet{}, crons: map[string]cronState{},
+	}
 	for i := range m.Groups {
 		g := &m.Groups[i]
 		b.groups[groupKey{g.Rule, g.Key}] = g
@@ -42,8 +49,18 @@ func newBook(m trigger.Memory) *book {
 	for _, tick := range m.Ticks {
 		b.crons[tick.Rule] = cronState{at: tick.At}
 	}
-	if b.held == nil {
-		b.held = map[string][]batcher.Batch{}
+	for rule, list := range m.Held {
+		for _, h := range list {
+			switch h.Reason {
+			case trigger.HeldJoin:
+				key := groupKey{rule, h.Key}
+				b.joins[key] = b.joins[key].with(h)
+			case trigger.HeldOrder:
+				b.ordered[rule] = append(b.ordered[rule], h)
+			default:
+				b.held[rule] = append(b.held[rule], h)
+			}
+		}
 	}
 	return b
 }
@@ -59,9 +76,13 @@ type draft struct {
 	more bool
 
 	groups   map[groupKey]*trigger.Group // nil: there is none any more
-	held     map[string][]batcher.Batch
+	joins    map[groupKey]*joinSet       // the same
+	held     map[string][]trigger.Held
+	ordered  map[string][]trigger.Held
 	crons    map[string]cronState
 	scanned  bool // all groups were looked at
+	expired  bool // all joins were looked at
+	stalled  bool // they were to be, but not everything is known that the chains have
 	arrivals map[string]int
 	updates  map[line]int
 }
@@ -69,23 +90,28 @@ type draft struct {
 type line struct{ batch, rule string }
 
 // decide is step 3. It is pure: it changes neither b nor set, and the intake is all there is to it.
-func decide(b *book, set *rules.Set, refs []*ref, now time.Time, o Options) *draft {
+func decide(b *book, set *rules.Set, f *found, now time.Time, o Options) *draft {
 	d := &draft{
 		b: b, set: set, now: now, in: trigger.Intake{Gen: set.Gen}, room: 4 * o.MaxBatches,
-		groups: map[groupKey]*trigger.Group{}, held: map[string][]batcher.Batch{}, crons: map[string]cronState{},
+		groups: map[groupKey]*trigger.Group{}, joins: map[groupKey]*joinSet{}, held: map[string][]trigger.Held{},
+		ordered: map[string][]trigger.Held{}, crons: map[string]cronState{},
 		arrivals: map[string]int{}, updates: map[line]int{},
 	}
 	changed := set.Gen != b.gen
 	if changed {
 		d.sweep()
+		d.sweepJoins()
+		d.sweepOrder()
 	}
 	d.release()
 	if changed || !b.groupDue.IsZero() && !now.Before(b.groupDue) {
 		d.closeDue()
 	}
-	for _, r := range refs {
+	for _, r := range f.refs {
 		d.arrive(r)
 	}
+	d.advance(f)
+	d.expire(f)
 	if changed || !b.cronDue.IsZero() && !now.Before(b.cronDue) {
 		d.tick(o.CatchUp)
 	}
@@ -109,16 +135,16 @@ func (d *draft) sweep() {
 			d.end(key, coalesce.Close(*g, coalesce.RuleRemoved))
 		case r.Paused:
 			for _, b := range g.Batches {
-				d.become(trigger.Disposition{Batch: b.ID, Rule: key.rule, Fate: trigger.FateHeld, Reason: rules.ReasonPaused})
+				d.become(trigger.Disposition{Batch: b.ID, Rule: key.rule, Fate: trigger.FateHeld, Reason: rules.ReasonPaused, Key: key.key})
+				d.hold(r, trigger.Held{Batch: b, Reason: rules.ReasonPaused, Key: key.key, At: d.now})
 			}
-			d.hold(r, g.Batches...)
 			d.end(key, coalesce.Close(*g, coalesce.Paused))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.b.held)) {
 		if d.set.Rule(name) == nil {
-			for _, b := range d.b.held[name] {
-				d.become(trigger.Disposition{Batch: b.ID, Rule: name, Fate: trigger.FateDropped, Reason: reasonRuleRemoved})
+			for _, h := range d.b.held[name] {
+				d.dropHeld(name, nil, h)
 			}
 			d.held[name] = nil
 		}
@@ -133,21 +159,53 @@ func (d *draft) release() {
 		if r == nil || r.Paused || len(list) == 0 {
 			continue
 		}
-		list = coalesce.Oldest(list)
+		list = oldest(list)
 		n := min(len(list), d.room)
 		for i := range list[:n] {
-			b := &list[i]
-			key, err := d.set.Key(name, b)
-			if err != nil {
-				d.become(trigger.Disposition{Batch: b.ID, Rule: name, Fate: trigger.FateDropped, Reason: rules.KeyReason(err)})
-				continue
-			}
-			d.take(r, key, *b)
+			d.letGo(r, list[i])
 		}
 		d.room -= n
 		d.held[name] = slices.Clip(list[n:])
 		d.more = d.more || n < len(list)
 	}
+}
+
+// letGo does with a batch that was held for a paused rule what the rule would do with one that comes now.
+func (d *draft) letGo(r *trigger.Rule, h trigger.Held) {
+	b, name := &h.Batch, r.Name()
+	if r.Joins() {
+		if now, ok := d.stays(r, h); ok {
+			d.collect(r, now)
+		} else {
+			d.dropHeld(name, r, h)
+		}
+		return
+	}
+	key, err := d.set.Key(name, b)
+	switch {
+	case err != nil:
+		d.become(trigger.Disposition{Batch: b.ID, Rule: name, Fate: trigger.FateDropped, Reason: rules.KeyReason(err)})
+	case r.OnlyJoined:
+		d.dropHeld(name, r, h)
+	case r.Order.Cursored():
+		d.lineUp(r, key, *b)
+	default:
+		d.take(r, key, *b)
+	}
+}
+
+// oldest is coalesce.Oldest.
+func oldest(list []trigger.Held) []trigger.Held {
+	of := make(map[string]trigger.Held, len(list))
+	batches := make([]batcher.Batch, len(list))
+	for i, h := range list {
+		of[h.Batch.ID], batches[i] = h, h.Batch
+	}
+	out := make([]trigger.Held, 0, len(list))
+	for _, b := range coalesce.Oldest(batches) {
+		out = append(out, of[b.ID])
+	}
+	return out
 }
 
 // closeDue closes the groups whose time has come, or whose rule has other bounds now.
@@ -173,24 +231,37 @@ func (d *draft) arrive(r *ref) {
 		if r.gone {
 			v.Fate, v.Reason = trigger.FateDropped, reasonGone
 		}
-		a.Dispositions = append(a.Dispositions, trigger.Disposition{Batch: b.ID, Rule: v.Rule.Name(), Fate: v.Fate, Reason: v.Reason, At: d.now})
+		line := trigger.Disposition{Batch: b.ID, Rule: v.Rule.Name(), Fate: v.Fate, Reason: v.Reason, At: d.now}
+		if v.Fate == trigger.FateHeld {
+			line.Key, line.Sides = v.Key, v.Sides
+		}
+		a.Dispositions = append(a.Dispositions, line)
 	}
 	d.arrivals[b.ID] = len(d.in.Arrivals)
 	d.in.Arrivals = append(d.in.Arrivals, a)
 	for i, v := range verdicts {
 		switch a.Dispositions[i].Fate {
 		case trigger.FateRun, trigger.FateCoalesced:
-			d.take(v.Rule, v.Key, b)
+			if v.Rule.Order.Cursored() {
+				d.lineUp(v.Rule, v.Key, b)
+			} else {
+				d.take(v.Rule, v.Key, b)
+			}
 		case trigger.FateHeld:
-			d.hold(v.Rule, b)
+			h := trigger.Held{Batch: b, Reason: v.Reason, Key: v.Key, Sides: v.Sides, At: d.now}
+			if v.Reason == trigger.HeldJoin {
+				d.collect(v.Rule, h)
+			} else {
+				d.hold(v.Rule, h)
+			}
 		}
 	}
 }
 
 // hold keeps batches until the rule is not paused any more.
-func (d *draft) hold(r *trigger.Rule, batches ...batcher.Batch) {
+func (d *draft) hold(r *trigger.Rule, more ...trigger.Held) {
 	name := r.Name()
-	list := append(slices.Clip(d.holds(name)), batches...)
+	list := append(slices.Clip(d.holds(name)), more...)
 	if r.WhenPaused == trigger.PausedLatest {
 		list = d.latest(r, list)
 	}
@@ -198,20 +269,23 @@ func (d *draft) hold(r *trigger.Rule, batches ...batcher.Batch) {
 }
 
 // latest drops the batches that are not the newest of their key, and returns the others.
-func (d *draft) latest(r *trigger.Rule, list []batcher.Batch) []batcher.Batch {
-	var kept []batcher.Batch
+func (d *draft) latest(r *trigger.Rule, list []trigger.Held) []trigger.Held {
+	var kept []trigger.Held
 	newer := map[string]bool{}
-	for _, b := range slices.Backward(coalesce.Oldest(list)) {
-		key, err := d.set.Key(r.Name(), &b)
-		if err != nil { // it is dropped when it is released, and says why
-			key = b.ID
+	for _, h := range slices.Backward(oldest(list)) {
+		key, err := d.set.Key(r.Name(), &h.Batch)
+		switch {
+		case err != nil: // it is dropped when it is released, and says why
+			key = h.Batch.ID
+		case r.Joins(): // each side keeps its own
+			key = h.Key + "\x00" + strings.Join(h.Sides, ",")
 		}
 		if newer[key] {
-			d.become(trigger.Disposition{Batch: b.ID, Rule: r.Name(), Fate: trigger.FateDropped, Reason: reasonSuperseded})
+			d.become(trigger.Disposition{Batch: h.Batch.ID, Rule: r.Name(), Fate: trigger.FateDropped, Reason: reasonSuperseded})
 			continue
 		}
 		newer[key] = true
-		kept = append(kept, b)
+		kept = append(kept, h)
 	}
 	slices.Reverse(kept)
 	return kept
@@ -235,6 +309,13 @@ func (d *draft) take(r *trigger.Rule, key string, b batcher.Batch) {
 }
 
 func (d *draft) fireGroup(r *trigger.Rule, key groupKey, g trigger.Group) {
+	if c := r.Coalesce; c != nil && c.Mode == trigger.CoalesceLatest {
+		last := len(g.Batches) - 1
+		for _, b := range g.Batches[:last] {
+			d.become(trigger.Disposition{Batch: b.ID, Rule: key.rule, Fate: trigger.FateDropped, Reason: reasonSuperseded, Group: g.ID})
+		}
+		g.Batches = g.Batches[last:]
+	}
 	d.fire(r, trigger.Firing{Kind: trigger.KindBatch, Key: g.ID, Batches: g.Batches, LaneKey: g.Key, Closed: g.Closed}, g.ID)
 	d.end(key, g)
 }
@@ -279,7 +360,7 @@ func (d *draft) group(key groupKey) *trigger.Group {
 	return d.b.groups[key]
 }
 
-func (d *draft) holds(rule string) []batcher.Batch {
+func (d *draft) holds(rule string) []trigger.Held {
 	if list, ok := d.held[rule]; ok {
 		return list
 	}
@@ -292,8 +373,9 @@ func (d *draft) empty() bool {
 }
 
 // adopt makes the draft part of the book, after the commit, or if there is nothing to commit.
-func (d *draft) adopt() {
+func (d *draft) adopt(o Options) {
 	b := d.b
+	d.adoptJoins(o)
 	b.gen = d.set.Gen
 	for key, g := range d.groups {
 		if g == nil {
@@ -306,6 +388,11 @@ func (d *draft) adopt() {
 	for rule, list := range d.held {
 		if b.held[rule] = list; len(list) == 0 {
 			delete(b.held, rule)
+		}
+	}
+	for rule, list := range d.ordered {
+		if b.ordered[rule] = list; len(list) == 0 {
+			delete(b.ordered, rule)
 		}
 	}
 	d.adoptCrons()

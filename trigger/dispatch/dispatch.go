@@ -214,7 +214,7 @@ func (d *Dispatcher) wait(ctx context.Context) []hint {
 
 // sleep returns how long nothing is due.
 func (d *Dispatcher) sleep(now time.Time) time.Duration {
-	due := earlier(earlier(d.listDue, d.book.groupDue), d.book.cronDue)
+	due := earlier(earlier(d.listDue, d.book.groupDue), earlier(d.book.cronDue, d.book.joinDue))
 	for _, s := range d.streams {
 		due = earlier(due, s.due)
 	}
@@ -225,6 +225,7 @@ func (d *Dispatcher) sleep(now time.Time) time.Duration {
 func (d *Dispatcher) step(ctx context.Context, hints []hint) error {
 	d.compile()
 	d.m.ackPending.Set(float64(len(hints)))
+	d.lookUp(time.Now())
 	f := d.look(ctx, hints, time.Now())
 	d.left, d.more = f.later, f.more
 	if err := d.commit(ctx, f); err != nil {
@@ -245,12 +246,21 @@ func (d *Dispatcher) step(ctx context.Context, hints []hint) error {
 	return nil
 }
 
+// lookUp makes all chains due if something is to expire: what it waits for may be there.
+func (d *Dispatcher) lookUp(now time.Time) {
+	if at := d.book.joinDue; !at.IsZero() && !now.Before(at) {
+		for _, s := range d.streams {
+			s.due = now
+		}
+	}
+}
+
 // commit is steps 3 to 5, again with newer rules as often as they change.
 func (d *Dispatcher) commit(ctx context.Context, f *found) error {
 	for {
-		draft := decide(d.book, d.set, f.refs, time.Now().UTC(), d.o)
+		draft := decide(d.book, d.set, f, time.Now().UTC(), d.o)
 		if draft.in.Cursors = f.cursors(); draft.empty() && (len(f.moves) == 0 || !f.timed) {
-			draft.adopt() // nothing to commit; a cursor alone waits for its chain to be due
+			draft.adopt(d.o) // nothing to commit; a cursor alone waits for its chain to be due
 			return nil
 		}
 		if d.mutant == mutantSplit {
@@ -270,7 +280,7 @@ func (d *Dispatcher) commit(ctx context.Context, f *found) error {
 		if err != nil {
 			return err
 		}
-		draft.adopt()
+		draft.adopt(d.o)
 		f.adopt(d.mutant)
 		d.more = d.more || draft.more
 		d.m.committed(&draft.in, d.book, time.Now())

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"millrace/batcher"
+	"millrace/ingest"
 	"millrace/trigger"
 )
 
@@ -40,18 +41,31 @@ type passing struct {
 
 // found is what a look brings: what to insert, and how far the cursors go.
 type found struct {
-	refs  []*ref
-	moves map[*stream]int64
+	refs    []*ref
+	moves   map[*stream]int64
+	streams map[ingest.Stream]*stream
 	// hints are those that the look dealt with, later those that it had no room for. more: something is left to do at once.
 	hints, later []hint
 	more, timed  bool
+	// caught says that everything that the chains had at the time is in the ledger, or among refs.
+	caught bool
+}
+
+// passed reports whether the cursor of its chain has passed a batch when this look is committed.
+func (f *found) passed(b *batcher.Batch) bool {
+	s := f.streams[b.Stream]
+	if s == nil {
+		return false
+	}
+	seq, moves := f.moves[s]
+	return b.Seq <= s.cursor || moves && b.Seq <= seq
 }
 
 // look is step 2. It reads, and changes nothing but what is cached in streams.
 func (d *Dispatcher) look(ctx context.Context, hints []hint, now time.Time) *found {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	l := &looker{d: d, now: now, f: &found{moves: map[*stream]int64{}}, refs: map[string]*ref{}, room: d.room(), touched: map[*stream]bool{}}
+	l := &looker{d: d, now: now, f: &found{moves: map[*stream]int64{}, streams: d.streams}, refs: map[string]*ref{}, room: d.room(), touched: map[*stream]bool{}}
 	d.list(ctx, now)
 	for i, h := range hints {
 		if l.room <= 0 {
@@ -67,6 +81,10 @@ func (d *Dispatcher) look(ctx context.Context, hints []hint, now time.Time) *fou
 	}
 	l.ask(ctx)
 	l.settle(ctx)
+	l.f.caught = !l.f.more
+	for _, s := range d.streams {
+		l.f.caught = l.f.caught && s.wait == 0
+	}
 	return l.f
 }
 

@@ -20,6 +20,7 @@ const (
 	outcomePublished  = "published"  // a run was created
 	outcomeSuppressed = "suppressed" // a batch that the rule wants is held
 	outcomeFailed     = "failed"     // a batch was filtered because an expression failed
+	outcomeExpired    = "expired"    // what a held batch was to be joined with did not come in time
 )
 
 type metrics struct {
@@ -42,7 +43,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		matched:      counter("matched_total", "Batches that a rule wants.", "rule"),
-		fired:        counter("fired_total", "Decisions of a rule: published (a run), suppressed (held), failed (an expression).", "rule", "outcome"),
+		fired:        counter("fired_total", "Decisions of a rule: published (a run), suppressed (held), failed (an expression), expired (a join).", "rule", "outcome"),
 		dispositions: counter("dispositions_total", "Dispositions of new batches.", "disposition"),
 		pending:      gauge("pending", "Batches that are held, or in an open group.", "rule"),
 		lastFired:    gauge("last_fired_timestamp_seconds", "When the rule last created a run.", "rule"),
@@ -114,6 +115,9 @@ func (m *metrics) committed(in *trigger.Intake, b *book, now time.Time) {
 	}
 	for _, u := range in.Updates {
 		touched[u.Rule] = true
+		if u.Fate == trigger.FateExpired && m.known[u.Rule] {
+			m.fired.WithLabelValues(u.Rule, outcomeExpired).Inc()
+		}
 	}
 	for i := range in.Firings {
 		f := &in.Firings[i]
@@ -145,7 +149,12 @@ func newest(f *trigger.Firing) time.Time {
 func (b *book) count(names map[string]bool, report func(rule string, n int)) {
 	n := make(map[string]int, len(names))
 	for name := range names {
-		n[name] = len(b.held[name])
+		n[name] = len(b.held[name]) + len(b.ordered[name])
+	}
+	for key, set := range b.joins {
+		if names[key.rule] {
+			n[key.rule] += len(set.list)
+		}
 	}
 	for key, g := range b.groups {
 		if names[key.rule] {

@@ -120,10 +120,11 @@ type world struct {
 }
 
 // tally says what a schedule went through, so that a simulation of nothing is noticed.
-type tally struct{ crashes, runs, held, groups int }
+type tally struct{ crashes, runs, held, groups, joins, expired int }
 
 func (t *tally) add(o tally) {
 	t.crashes, t.runs, t.held, t.groups = t.crashes+o.crashes, t.runs+o.runs, t.held+o.held, t.groups+o.groups
+	t.joins, t.expired = t.joins+o.joins, t.expired+o.expired
 }
 
 func (w *world) errorf(format string, args ...any) {
@@ -151,7 +152,7 @@ func TestSimulation(t *testing.T) {
 				}
 			}
 			t.Logf("%d schedules: %+v", n, sum)
-			if least := n / 2; n >= 50 && (sum.crashes < least || sum.runs < 10*n || sum.held < least || sum.groups < least) {
+			if least := n / 2; n >= 50 && (sum.crashes < least || sum.runs < 10*n || sum.held < least || sum.groups < least || sum.joins < least || sum.expired < least) {
 				t.Errorf("%d schedules went through %+v only", n, sum)
 			}
 		})
@@ -274,7 +275,9 @@ func (w *world) edit() {
 		batchRule("groups", coalesced(trigger.Coalesce{MaxBatches: 1 + w.rng.IntN(4), Quiet: 20 * time.Second}), func(r *trigger.Rule) { r.Source = "web" }),
 		{DAG: "d", ID: "minute", Version: "v1", Kind: trigger.KindCron, Cron: "* * * * *"},
 	}
+	set = append(set, w.waits()...)
 	maybe := []trigger.Rule{
+		w.mayWait(),
 		batchRule("keyed", coalesced(trigger.Coalesce{MaxEvents: 25, MaxWait: time.Minute}), func(r *trigger.Rule) { r.Key = "batch.lane" }),
 		batchRule("ones", func(r *trigger.Rule) { r.If = `batch.lane_keys.k == "1"` }),
 		batchRule("bad", func(r *trigger.Rule) { r.Quarantine = true }),
@@ -351,6 +354,7 @@ func (w *world) finish() {
 			}
 		}
 		w.minutes(s)
+		w.checkWaits(s)
 		w.count(s)
 	})
 }

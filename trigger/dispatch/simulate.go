@@ -2,9 +2,11 @@ package dispatch
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
+	"millrace/ingest"
 	"millrace/trigger"
 	"millrace/trigger/rules"
 )
@@ -32,7 +34,7 @@ func Simulate(list []trigger.Rule, past []trigger.Past, from, to time.Time, o Op
 	if err != nil {
 		return nil, fmt.Errorf("compile rules: %w", err)
 	}
-	s := &simulation{b: newBook(trigger.Memory{}), set: compiled, o: o, out: &Course{Dispositions: map[string]map[string]trigger.Disposition{}}}
+	s := &simulation{b: newBook(trigger.Memory{}), set: compiled, o: o, open: entriesOf(past), out: &Course{Dispositions: map[string]map[string]trigger.Disposition{}}}
 	s.step(nil, from)
 	for len(past) > 0 {
 		at := past[0].At
@@ -65,21 +67,66 @@ type simulation struct {
 	set *rules.Set
 	o   Options
 	out *Course
+	// open are the entries that have batches to come: a cursor would stand before the first of them.
+	open map[ingest.Stream]*entries
+}
+
+// entries are those of one chain, in order, with how many of their batches have not come.
+type entries struct {
+	seqs []int64
+	left map[int64]int
+}
+
+func entriesOf(past []trigger.Past) map[ingest.Stream]*entries {
+	out := map[ingest.Stream]*entries{}
+	for i := range past {
+		b := &past[i].Batch
+		e := out[b.Stream]
+		if e == nil {
+			e = &entries{left: map[int64]int{}}
+			out[b.Stream] = e
+		}
+		if e.left[b.Seq]++; e.left[b.Seq] == 1 {
+			e.seqs = append(e.seqs, b.Seq)
+		}
+	}
+	for _, e := range out {
+		slices.Sort(e.seqs)
+	}
+	return out
+}
+
+// see notes that batches have come, and returns how far cursors would be by that.
+func (s *simulation) see(past []trigger.Past) *found {
+	f := &found{caught: true, moves: map[*stream]int64{}, streams: map[ingest.Stream]*stream{}}
+	for i := range past {
+		b := &past[i].Batch
+		f.refs = append(f.refs, &ref{batch: *b, gone: b.URI == ""})
+		s.open[b.Stream].left[b.Seq]--
+		f.streams[b.Stream] = &stream{cursor: math.MaxInt64}
+	}
+	for id, st := range f.streams {
+		e := s.open[id]
+		for len(e.seqs) > 0 && e.left[e.seqs[0]] == 0 {
+			e.seqs = e.seqs[1:]
+		}
+		if len(e.seqs) > 0 {
+			st.cursor = e.seqs[0] - 1
+		}
+	}
+	return f
 }
 
 // due is when something is decided without a batch; zero for never.
-func (s *simulation) due() time.Time { return earlier(s.b.groupDue, s.b.cronDue) }
+func (s *simulation) due() time.Time { return earlier(earlier(s.b.groupDue, s.b.cronDue), s.b.joinDue) }
 
 func (s *simulation) step(past []trigger.Past, now time.Time) {
-	refs := make([]*ref, len(past))
-	for i := range past {
-		refs[i] = &ref{batch: past[i].Batch, gone: past[i].Batch.URI == ""}
-	}
+	f := s.see(past)
 	for {
-		d := decide(s.b, s.set, refs, now.UTC(), s.o)
+		d := decide(s.b, s.set, f, now.UTC(), s.o)
 		s.note(d)
-		d.adopt()
-		if refs = nil; !d.more {
+		d.adopt(s.o)
+		if f.refs = nil; !d.more {
 			return
 		}
 	}

@@ -10,7 +10,7 @@ import (
 
 // Fault is one thing that is wrong with a rule, at a place of one of its fields.
 type Fault struct {
-	// Field is the key in the DAG file: "kind", "if", "key", "coalesce", "when_paused", "cron", "timezone", "jitter" or "catchup".
+	// Field is the key in the DAG file: "kind", "if", "key", "coalesce", "order", "all_of", "expire", "when_paused", "cron", "timezone", "jitter" or "catchup".
 	Field string
 	// Line and Column are the place within the value of the field, from 1; 0 if the whole is meant.
 	Line, Column int
@@ -47,6 +47,17 @@ func Check(r trigger.Rule) error {
 		expression("key", wantKey, r.Key)
 		if r.Coalesce != nil {
 			add("coalesce", r.Coalesce.Validate())
+		}
+		if r.Joins() {
+			add("all_of", errors.Join(checkJoin(&r)...))
+		}
+		if r.Expire < 0 || r.Expire > 0 && !r.Joins() {
+			add("expire", fmt.Errorf("%v is negative, or the rule is no join", r.Expire))
+		}
+		switch r.Order {
+		case "", trigger.OrderFIFO, trigger.OrderLIFO, trigger.OrderLatestOnly:
+		default:
+			add("order", fmt.Errorf("%q is not known", r.Order))
 		}
 		switch r.WhenPaused {
 		case "", trigger.PausedHold, trigger.PausedDrop, trigger.PausedLatest:

@@ -28,18 +28,21 @@ const (
 	ReasonRuleError  = "rule_error: "
 	ReasonPaused     = "paused"
 	ReasonVoid       = "void"
+	ReasonSides      = "sides"       // no side of the join wants it
+	ReasonOnlyJoined = "only_joined" // the rule wants it, for joins alone
 )
 
 // maxReason bounds what is stored of a failure, in bytes.
 const maxReason = 256
 
-// Verdict is what a rule says of a batch: Run or Coalesced (it wants it), Held (it would, but is paused), Filtered, or Dropped (void).
+// Verdict is what a rule says of a batch: Run or Coalesced (it wants it), Held (it would, but is paused, or is a join), Filtered, or Dropped (void).
 type Verdict struct {
 	Rule   *trigger.Rule
 	Fate   trigger.Fate
 	Reason string
-	// Key is the value of the rule's key expression, for Run, Coalesced and Held.
-	Key string
+	// Key is the value of the rule's key expression, for Run, Coalesced and Held. Sides are the rules that want it for a join, in its order.
+	Key   string
+	Sides []string
 }
 
 // Set is a compiled rule set. It is immutable and safe for concurrent use.
@@ -54,6 +57,7 @@ type compiled struct {
 	rule    *trigger.Rule
 	cond    cel.Program // nil is true
 	key     cel.Program // nil is ""
+	sides   []int       // of a join: their places in Set.batch
 	problem error
 }
 
@@ -84,6 +88,7 @@ func (c *Compiler) Compile(set trigger.RuleSet) (*Set, error) {
 			out.batch = append(out.batch, comp)
 		}
 	}
+	errs = append(errs, out.wire()...)
 	for i := range out.batch {
 		out.byName[out.batch[i].rule.Name()] = &out.batch[i]
 	}
@@ -134,20 +139,32 @@ func (s *Set) Crons() []*trigger.Rule { return s.crons }
 // Match returns one verdict for each batch rule, in the order of the set.
 func (s *Set) Match(b *batcher.Batch) []Verdict {
 	out := make([]Verdict, len(s.batch))
+	if b.Void != "" {
+		for i := range s.batch {
+			out[i] = Verdict{Rule: s.batch[i].rule, Fate: trigger.FateDropped, Reason: ReasonVoid}
+		}
+		return out
+	}
+	wants := make([]bool, len(s.batch))
 	var vars *activation // made by the first rule that needs it
 	for i := range s.batch {
 		c := &s.batch[i]
 		v := Verdict{Rule: c.rule, Fate: trigger.FateFiltered, Reason: c.selects(b)}
-		if v.Reason == "" {
+		if v.Reason == "" && !c.rule.Joins() {
 			if vars == nil && (c.cond != nil || c.key != nil) {
 				vars = activate(b)
 			}
-			c.judge(vars, &v)
-		}
-		if b.Void != "" {
-			v = Verdict{Rule: c.rule, Fate: trigger.FateDropped, Reason: ReasonVoid}
+			wants[i] = c.judge(vars, &v)
 		}
 		out[i] = v
+	}
+	for i := range s.batch {
+		switch c := &s.batch[i]; {
+		case c.rule.Joins():
+			out[i] = s.join(c, b, out, wants)
+		case c.rule.OnlyJoined && wants[i]:
+			out[i].Fate, out[i].Reason = trigger.FateFiltered, ReasonOnlyJoined
+		}
 	}
 	return out
 }
@@ -193,22 +210,23 @@ func holdsType(b *batcher.Batch, types []string) bool {
 	return slices.ContainsFunc(types, func(t string) bool { return b.Types[t] > 0 })
 }
 
-func (c *compiled) judge(vars *activation, v *Verdict) {
+// judge evaluates the expressions, and reports whether the rule wants the batch, paused or not.
+func (c *compiled) judge(vars *activation, v *Verdict) bool {
 	if c.cond != nil {
 		switch ok, err := evalBool(c.cond, vars); {
 		case err != nil:
 			v.Reason = reason(ReasonIfError, err)
-			return
+			return false
 		case !ok:
 			v.Reason = ReasonIf
-			return
+			return false
 		}
 	}
 	if c.key != nil {
 		var err error
 		if v.Key, err = evalKey(c.key, vars); err != nil {
 			v.Reason = reason(ReasonKeyError, err)
-			return
+			return false
 		}
 	}
 	switch {
@@ -221,6 +239,7 @@ func (c *compiled) judge(vars *activation, v *Verdict) {
 	default:
 		v.Fate = trigger.FateRun
 	}
+	return true
 }
 
 func reason(code string, err error) string {

@@ -134,7 +134,7 @@ func (l *Ledger) Remember(context.Context) (trigger.Memory, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	m := trigger.Memory{Held: map[string][]batcher.Batch{}, Fresh: len(l.s.Cursors) == 0}
+	m := trigger.Memory{Held: map[string][]trigger.Held{}, Fresh: len(l.s.Cursors) == 0}
 	m.Cursors = slices.Collect(maps.Values(l.s.Cursors))
 	m.Ticks = slices.Collect(maps.Values(l.s.Ticks))
 	for _, id := range slices.Sorted(maps.Keys(l.s.Batches)) {
@@ -144,7 +144,7 @@ func (l *Ledger) Remember(context.Context) (trigger.Memory, error) {
 		}
 		for rule, d := range l.s.Lines[id] {
 			if d.Fate == trigger.FateHeld {
-				m.Held[rule] = append(m.Held[rule], b)
+				m.Held[rule] = append(m.Held[rule], trigger.Held{Batch: b, Reason: d.Reason, Key: d.Key, Sides: slices.Clone(d.Sides), At: d.At})
 			}
 		}
 	}
