@@ -260,16 +260,9 @@ func (c *core) whyHeld(l *live) scheduler.Why {
 	ids := slices.Sorted(maps.Keys(g.active))
 	why := scheduler.Why{Code: scheduler.CodeConcurrency, Name: g.name(), Used: g.full.used, Slots: g.full.slots, Want: 1,
 		On: ids[:min(len(ids), scheduler.MaxOn)], Text: "waits for a place: " + g.sentence()}
-	for _, o := range g.waiting {
-		if o == l {
-			break
-		}
-		if !o.Row.State.Terminal() {
-			why.Ahead++
-		}
-	}
+	why.Ahead = g.ahead(l)
 	if why.Ahead > 0 {
-		why.Text += fmt.Sprintf("; %s before it", counted(why.Ahead, "run"))
+		why.Text += fmt.Sprintf("; %s before it%s", counted(why.Ahead, "run"), g.lifoNote(l, &why))
 	}
 	return why
 }

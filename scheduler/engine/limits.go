@@ -190,18 +190,18 @@ func (c *core) groupValue(l *live, text string) (string, error) {
 	return t.Eval(vars)
 }
 
-// admit gives places to those that wait, oldest first.
+// admit gives places to those that wait, oldest first; see [group.next].
 func (c *core) admit(g *group) {
 	limit := c.limit(g)
-	for g.full = (stop{}); len(g.waiting) > 0; g.waiting = g.waiting[1:] {
-		l := g.waiting[0]
-		if l.Row.State.Terminal() {
+	for g.full = (stop{}); len(g.waiting) > 0; {
+		if g.waiting[0].Row.State.Terminal() {
+			g.waiting = g.waiting[1:]
 			continue
 		}
 		if g.full = room(len(g.active), limit, 1); g.full.stopped() {
 			return
 		}
-		c.place(g, l)
+		c.place(g, g.next())
 	}
 	g.waiting = nil
 	if len(g.active) == 0 {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -43,9 +44,13 @@ var simDAGs = func() []spec.File {
 			" b: {run: x, needs: [ask, no], rule: none_failed}}",
 		"{a: {run: x}, sub: {dag: leaf, needs: a, retry: 1}, quick: {dag: {id: leaf, wait: false}}, up: {dag: {id: d0, inputs: none}, timeout: 1m}, z: {run: x, needs: sub}}",
 		"{ask: {approval: 'for ever?'}, top: {dag: d11, needs: ask}, z: {run: x, needs: top, rule: all_done}}\nconcurrency: 2",
+		"{a: {run: x, retry: 1}}\nconcurrency: 1\non: [{batch: {}, order: lifo}, {id: z, batch: {}}]",
 	} {
 		name := fmt.Sprint("d", i)
-		src := fmt.Sprintf("dag: %s\non: [{batch: {}}]\ndefaults: {infra_retry: 8}\ntasks: %s\n", name, tasks)
+		src := fmt.Sprintf("dag: %s\ndefaults: {infra_retry: 8}\ntasks: %s\n", name, tasks)
+		if !strings.Contains(tasks, "\non:") {
+			src += "on: [{batch: {}}]\n"
+		}
 		files = append(files, spec.ReadFile(name+".yaml", []byte(src)), spec.ReadFile(name+".yaml", []byte(src+"env: {V: '2'}\n")),
 			spec.ReadFile(name+".yaml", []byte("dag: "+name+"\ntasks: [")))
 	}
