@@ -29,6 +29,8 @@ const (
 	CodeRun        Code = "run"        // it is an input of a run
 	CodePaused     Code = "paused"     // the DAG is paused
 	CodeHeld       Code = "held"       // held for another reason
+	CodeJoining    Code = "joining"    // another side of its join has no batch
+	CodeOrder      Code = "order"      // a batch before it in its chain is not known yet
 	CodeCoalescing Code = "coalescing" // in a group that is open
 	CodeFiltered   Code = "filtered"   // the rule does not want it
 	CodeDropped    Code = "dropped"    // it starts nothing, for want of rows or of the rule

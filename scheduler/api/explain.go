@@ -93,36 +93,30 @@ func (s *Server) explainBatch(c echo.Context) error {
 
 // ledger explains lines of the trigger ledger; it looks up what they name once.
 type ledger struct {
-	ctx    context.Context
-	s      *Server
-	groups []trigger.Group
-	loaded bool
+	ctx context.Context
+	s   *Server
+	mem *trigger.Memory
 }
 
 func (x *ledger) why(d *trigger.Disposition) (scheduler.Why, error) {
-	at := " at " + stamp(d.At)
 	switch d.Fate {
 	case trigger.FateRun:
 		return scheduler.Why{Code: scheduler.CodeRun, On: []string{d.Run}, Text: "is an input of run " + d.Run}, nil
 	case trigger.FateCoalesced:
 		return x.coalescing(d)
 	case trigger.FateHeld:
-		dag, _, _ := strings.Cut(d.Rule, "/")
-		if d.Reason == "paused" {
-			return scheduler.Why{Code: scheduler.CodePaused, Name: dag, Text: fmt.Sprintf("is held, since DAG %s was paused%s: "+
-				"'millrace dags unpause %s' lets it go", dag, at, dag)}, nil
-		}
-		return scheduler.Why{Code: scheduler.CodeHeld, Name: d.Reason, Text: "is held" + at + ": " + d.Reason}, nil
+		return x.held(d)
 	case trigger.FateFiltered:
 		return scheduler.Why{Code: scheduler.CodeFiltered, Name: d.Reason, Text: x.filtered(d)}, nil
 	case trigger.FateExpired:
-		return scheduler.Why{Code: scheduler.CodeExpired, Name: d.Reason, Text: "expired" + at + ": what it was to be joined with did not come in time"}, nil
+		return scheduler.Why{Code: scheduler.CodeExpired, Name: d.Reason, Text: x.expired(d)}, nil
 	}
 	text := map[string]string{
 		"void": "has no rows", "gone": "its object was deleted", "rule_removed": "the rule was removed while the batch waited",
-		"paused":     "the DAG was paused when it came, and the rule's when_paused does not keep it",
-		"superseded": "a newer one came while the DAG was paused, and the rule's when_paused keeps the latest alone",
-		"restored":   "it was cut before the time from which the restored state went on",
+		"paused":       "the DAG was paused when it came, and the rule's when_paused does not keep it",
+		"superseded":   "a newer one came, and the rule takes the latest of its key alone",
+		"rule_changed": "the rule was changed while the batch waited, and is not for it any more",
+		"restored":     "it was cut before the time from which the restored state went on",
 	}[d.Reason]
 	if text == "" {
 		text = x.filtered(d)
@@ -134,6 +128,13 @@ func (x *ledger) why(d *trigger.Disposition) (scheduler.Why, error) {
 func (x *ledger) filtered(d *trigger.Disposition) string {
 	rule := x.rule(d.Rule)
 	switch code, detail, _ := strings.Cut(d.Reason, ": "); code {
+	case "sides":
+		if rule != nil && rule.Joins() {
+			return "none of the rules that it joins wants it: " + strings.Join(rule.AllOf, ", ")
+		}
+		return "none of the rules that it joins wants it"
+	case "only_joined":
+		return "the rule wants it, but starts no runs of its own (only_joined): see what became of it for the joins"
 	case "source":
 		return "the rule is for another source or tenant"
 	case "quarantine":
@@ -178,19 +179,16 @@ func (x *ledger) rule(name string) *trigger.Rule {
 // coalescing says of what group the batch is, and when that closes.
 func (x *ledger) coalescing(d *trigger.Disposition) (scheduler.Why, error) {
 	why := scheduler.Why{Code: scheduler.CodeCoalescing, Name: d.Group, Text: "waits in an open group for its run"}
-	if !x.loaded {
-		m, err := x.s.d.Store.Remember(x.ctx)
-		if err != nil {
-			return why, err
-		}
-		x.groups, x.loaded = m.Groups, true
+	m, err := x.memory()
+	if err != nil {
+		return why, err
 	}
-	i := slices.IndexFunc(x.groups, func(g trigger.Group) bool { return g.ID == d.Group && g.Rule == d.Rule })
+	i := slices.IndexFunc(m.Groups, func(g trigger.Group) bool { return g.ID == d.Group && g.Rule == d.Rule })
 	rule := x.rule(d.Rule)
 	if i < 0 || rule == nil || rule.Coalesce == nil {
 		return why, nil // it was closed between the two looks, or is about to be
 	}
-	g, c := &x.groups[i], rule.Coalesce
+	g, c := &m.Groups[i], rule.Coalesce
 	why.Text = fmt.Sprintf("waits with %d batches and %d events in a group that is open since %s", len(g.Batches), g.Events, stamp(g.OpenedAt))
 	var ends []string
 	if c.MaxBatches > 0 {
@@ -214,6 +212,9 @@ func (x *ledger) coalescing(d *trigger.Disposition) (scheduler.Why, error) {
 		ends = append(ends, fmt.Sprintf("%v after its first batch, which is at %s", c.MaxWait, stamp(end)))
 	}
 	why.Text += "; it closes at " + strings.Join(ends, ", or ")
+	if c.Mode == trigger.CoalesceLatest {
+		why.Text += "; then the newest of them starts a run, and the others do not"
+	}
 	return why, nil
 }
 

@@ -48,7 +48,11 @@ func TestExplainBatch(t *testing.T) {
 	}{
 		{trigger.FateRun, "", scheduler.CodeRun, "is an input of run r1"},
 		{trigger.FateHeld, "paused", scheduler.CodePaused, "DAG load was paused"},
-		{trigger.FateHeld, "order", scheduler.CodeHeld, ": order"},
+		{trigger.FateHeld, "other", scheduler.CodeHeld, ": other"},
+		{trigger.FateFiltered, "sides", scheduler.CodeFiltered, "none of the rules that it joins"},
+		{trigger.FateFiltered, "only_joined", scheduler.CodeFiltered, "no runs of its own"},
+		{trigger.FateDropped, "rule_changed", scheduler.CodeDropped, "the rule was changed"},
+		{trigger.FateExpired, "missing: orders, views", scheduler.CodeExpired, "no batch of rule orders and none of rule views came in time"},
 		{trigger.FateFiltered, "source", scheduler.CodeFiltered, "for another source"},
 		{trigger.FateFiltered, "quarantine", scheduler.CodeFiltered, "was set aside"},
 		{trigger.FateFiltered, "types", scheduler.CodeFiltered, "no event of the types"},

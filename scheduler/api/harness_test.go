@@ -424,6 +424,10 @@ func (f *fakeControl) DAG(ctx context.Context, id string) (*scheduler.DAGHead, *
 	if id == "grouped" {
 		spec.On[0].Coalesce = &trigger.Coalesce{MaxBatches: 50, Quiet: 5 * time.Second, MaxWait: time.Minute}
 	}
+	if id == "joined" {
+		spec.On[0].Order = trigger.OrderFIFO
+		spec.On = append(spec.On, trigger.Rule{DAG: id, ID: "both", Kind: trigger.KindBatch, AllOf: []string{"clicks", "orders"}, Expire: 24 * time.Hour})
+	}
 	return &heads[i], spec, nil
 }
 

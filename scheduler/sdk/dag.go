@@ -54,6 +54,10 @@ type BatchRule struct {
 	// Key is a CEL expression: batches of one value are coalesced into one run, as Coalesce says.
 	Key      string
 	Coalesce Coalesce
+	// Order is "fifo", "lifo" or "latest_only"; "" is as batches come.
+	Order string
+	// OnlyJoined: the rule starts no runs of its own, see [DAG.OnAllOf].
+	OnlyJoined bool
 }
 
 // Coalesce says when a group of batches becomes a run. The zero value does not group.
@@ -64,6 +68,8 @@ type Coalesce struct {
 	MaxBytes int64
 	// Quiet is how long no batch came, MaxWait how old the first one is.
 	Quiet, MaxWait time.Duration
+	// Mode is "latest" if the run is to get the newest batch alone; "" is all.
+	Mode string
 }
 
 // OnBatch adds a rule.
@@ -82,8 +88,27 @@ func (d *DAG) OnBatch(r BatchRule) *DAG {
 		co = co.unless(c.MaxBytes == 0, "max_bytes", c.MaxBytes)
 		co = co.unless(c.Quiet == 0, "quiet", c.Quiet.String())
 		co = co.unless(c.MaxWait == 0, "max_wait", c.MaxWait.String())
+		co = co.unless(c.Mode == "", "mode", c.Mode)
 		rule = rule.with("coalesce", co)
 	}
+	rule = rule.unless(r.Order == "", "order", r.Order).unless(!r.OnlyJoined, "only_joined", true)
+	d.on = append(d.on, rule)
+	return d
+}
+
+// JoinRule starts a run when each of some batch rules has a batch of the same key.
+type JoinRule struct {
+	// ID names the rule; "" is "all_of". AllOf are the ids of the rules.
+	ID    string
+	AllOf []string
+	// Expire is how long a batch waits for the others, 0 for ever.
+	Expire time.Duration
+}
+
+// OnAllOf adds a rule.
+func (d *DAG) OnAllOf(r JoinRule) *DAG {
+	var rule object
+	rule = rule.unless(r.ID == "", "id", r.ID).with("all_of", r.AllOf).unless(r.Expire == 0, "expire", r.Expire.String())
 	d.on = append(d.on, rule)
 	return d
 }

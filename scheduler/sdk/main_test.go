@@ -51,7 +51,9 @@ func load(_ context.Context, _ *Attempt, in Pair[counts, settings]) (string, err
 func sample() *DAG {
 	d := New("orders").Description("a & b").Owner("data").Tags("x", "y").Env("REGION", "eu").Set("concurrency", map[string]int{"max_runs": 1})
 	d.OnBatch(BatchRule{ID: "new", Source: "web", Types: []string{"track"}, If: "batch.events > 1", Key: "batch.source",
-		Coalesce: Coalesce{MaxBatches: 5, MaxWait: time.Minute}})
+		Coalesce: Coalesce{MaxBatches: 5, MaxWait: time.Minute, Mode: "latest"}, Order: "fifo"})
+	d.OnBatch(BatchRule{ID: "left", Source: "a", OnlyJoined: true}).OnBatch(BatchRule{ID: "right", Source: "b"})
+	d.OnAllOf(JoinRule{AllOf: []string{"left", "right"}, Expire: time.Hour})
 	d.OnCron(CronRule{Cron: "0 2 * * *", Timezone: "Europe/Berlin"}).OnManual()
 	p := Params(d, settings{Schema: "raw", Limit: 10, Share: 0.5, secret: "x"})
 	zip := Task(d, "zip", None, func(context.Context, *Attempt, Nothing) (Nothing, error) { return Nothing{}, nil })

@@ -124,6 +124,8 @@ type placed struct {
 	part, pair string
 	covers     []string
 	coversAt   []ast.Node
+	// rule are the parts of a rule.
+	rule ruleNodes
 }
 
 func (b *builder) rootFields(root ast.Node) fields {
@@ -157,6 +159,7 @@ func (b *builder) finish(root ast.Node) {
 	b.finishTasks(root)
 	b.joinParts()
 	b.checkRules()
+	b.checkWaits()
 	b.checkLimits()
 	b.checkGraph()
 	b.checkExprs()

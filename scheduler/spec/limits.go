@@ -21,7 +21,7 @@ type dagLimits struct {
 	priority int
 	// group is where the text of the concurrency group stands, and loneKeys where keys of rules do that do not coalesce.
 	group    ast.Node
-	loneKeys []ast.Node
+	loneKeys []placed
 }
 
 // taskLimits is what a task, or `defaults`, says of what it waits for.
@@ -150,7 +150,10 @@ func (b *builder) checkLimits() {
 	if c := b.dag.Concurrency; c != nil && strings.Contains(c.Group, "lane_key") {
 		return
 	}
-	for _, at := range b.limits.loneKeys {
-		b.errorf(at, "add coalesce, or concurrency with the group ${{ trigger.lane_key }}, or remove key", "key without coalesce has no effect")
+	for _, key := range b.limits.loneKeys {
+		if usesKey(b.dag, key.id) {
+			continue
+		}
+		b.errorf(key.at, "add coalesce, or concurrency with the group ${{ trigger.lane_key }}, or remove key", "key without coalesce has no effect")
 	}
 }

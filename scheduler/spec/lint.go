@@ -35,6 +35,9 @@ func (b *builder) lint(root ast.Node) {
 	for i, r := range b.dag.On {
 		alone = alone || r.Kind != trigger.KindManual
 		b.lintRule(&r, b.rules[i].at)
+		if r.Joins() {
+			b.lintJoin(&r, b.rules[i].rule)
+		}
 	}
 	if !alone {
 		return
@@ -107,7 +110,7 @@ func (b *builder) lintRule(r *trigger.Rule, at ast.Node) {
 			b.warnf(at, WarnNeverFires, "", "cron %q fires for the first time in %d", r.Cron, tick.Year())
 		}
 	case trigger.KindBatch:
-		if r.Source == "" {
+		if r.Source == "" && !r.Joins() {
 			b.warnf(at, WarnAnySource, `name the source, or write source: "*"`, "rule %q takes the batches of every source, of later ones too", r.ID)
 		}
 		if c := r.Coalesce; c != nil && c.Quiet == 0 && c.MaxWait == 0 {

@@ -13,36 +13,35 @@ import (
 	"millrace/trigger"
 )
 
-// laterRule are keys of a rule that a later version will know.
-var laterRule = []string{"all_of", "expire", "order", "only_joined"}
-
 // manualOnly are the rules of a DAG without `on`: none. People may start any DAG.
 func (b *builder) manualOnly() []trigger.Rule { return []trigger.Rule{} }
 
 func (b *builder) on(n ast.Node) {
 	b.dag.On = []trigger.Rule{}
 	for _, v := range b.list(n, "on", true) {
-		rule, at := b.rule(v)
+		rule, at, nodes := b.rule(v)
 		b.dag.On = append(b.dag.On, rule)
-		b.rules = append(b.rules, placed{id: rule.ID, at: at})
+		b.rules = append(b.rules, placed{id: rule.ID, at: at, rule: nodes})
 	}
 }
 
 // ruleNodes are where the parts of a rule stand.
 type ruleNodes struct {
 	id, batch, cron, timezone, manual, key, filter, coalesce, jitter, catchup, whenPaused ast.Node
+	joinNodes
 }
 
-func (b *builder) rule(n ast.Node) (trigger.Rule, ast.Node) {
+// rule reads one rule, and returns also where to point at for it, and where its parts stand.
+func (b *builder) rule(n ast.Node) (trigger.Rule, ast.Node, ruleNodes) {
 	r := trigger.Rule{DAG: b.dag.ID}
 	var at ruleNodes
 	faults := len(b.errs)
 	if s, ok := b.resolve(n).(*ast.StringNode); ok { // on: [manual]
 		if s.Value == string(trigger.KindManual) || s.Value == string(trigger.KindBatch) {
-			return trigger.Rule{DAG: b.dag.ID, ID: s.Value, Kind: trigger.Kind(s.Value)}, n
+			return trigger.Rule{DAG: b.dag.ID, ID: s.Value, Kind: trigger.Kind(s.Value)}, n, at
 		}
 	}
-	b.mapping(n, "a rule of on", fields{
+	b.mapping(n, "a rule of on", with(b.waitFields(&r, &at.joinNodes), fields{
 		"id":          func(v ast.Node) { at.id, r.ID = v, b.id(v, "rule") },
 		"batch":       func(v ast.Node) { at.batch = v; b.batch(v, &r) },
 		"if":          func(v ast.Node) { at.filter, r.If = v, b.expression(v, "if") },
@@ -54,16 +53,21 @@ func (b *builder) rule(n ast.Node) (trigger.Rule, ast.Node) {
 		"jitter":      func(v ast.Node) { at.jitter, r.Jitter = v, b.delay(v) },
 		"catchup":     func(v ast.Node) { at.catchup, r.Catchup = v, b.catchup(v) },
 		"manual":      func(v ast.Node) { at.manual = v; b.manual(v) },
-	}, laterRule...)
+	}))
 	b.ruleKind(n, &r, at, len(b.errs) > faults)
 	if r.ID == "" && at.id == nil {
-		r.ID = string(r.Kind)
+		if r.ID = string(r.Kind); r.Joins() {
+			r.ID = "all_of"
+		}
+	}
+	if at.key != nil && at.coalesce == nil && r.Kind == trigger.KindBatch && !r.Joins() {
+		b.limits.loneKeys = append(b.limits.loneKeys, placed{id: r.ID, at: at.key}) // it may be that of a concurrency group, or of a join
 	}
 	b.ruleExprs(&r, at)
 	if at.id != nil {
-		return r, at.id
+		return r, at.id, at
 	}
-	return r, n
+	return r, n, at
 }
 
 // ruleKind finds out what starts runs, and refuses keys that mean nothing for that. With faulty, the rule has a fault already: what is
@@ -75,11 +79,14 @@ func (b *builder) ruleKind(n ast.Node, r *trigger.Rule, at ruleNodes, faulty boo
 			kinds = append(kinds, kind)
 		}
 	}
+	if at.allOf != nil {
+		kinds = append(kinds, trigger.KindBatch)
+	}
 	if len(kinds) == 0 && faulty {
 		return
 	}
 	if len(kinds) != 1 {
-		b.errorf(n, "", "a rule needs one of batch, cron and manual, and has %d of them", len(kinds))
+		b.errorf(n, "", "a rule needs one of batch, cron, manual and all_of, and has %d of them", len(kinds))
 		return
 	}
 	r.Kind = kinds[0]
@@ -95,9 +102,7 @@ func (b *builder) ruleKind(n ast.Node, r *trigger.Rule, at ruleNodes, faulty boo
 	only(trigger.KindCron, at.timezone, "timezone")
 	only(trigger.KindCron, at.jitter, "jitter")
 	only(trigger.KindCron, at.catchup, "catchup")
-	if at.key != nil && at.coalesce == nil && r.Kind == trigger.KindBatch {
-		b.limits.loneKeys = append(b.limits.loneKeys, at.key) // it may be that of a concurrency group
-	}
+	b.waitKind(r, &at)
 }
 
 func (b *builder) batch(n ast.Node, r *trigger.Rule) {
@@ -136,7 +141,8 @@ func (b *builder) coalesce(n ast.Node) *trigger.Coalesce {
 		"max_bytes":   func(v ast.Node) { c.MaxBytes = b.size(v, "max_bytes") },
 		"quiet":       func(v ast.Node) { c.Quiet = b.duration(v, "quiet") },
 		"max_wait":    func(v ast.Node) { c.MaxWait = b.duration(v, "max_wait") },
-	}, "mode")
+		"mode":        func(v ast.Node) { c.Mode = b.mode(v) },
+	})
 	if err := c.Validate(); err != nil && len(b.errs) == before {
 		b.errorf(n, "", "coalesce: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
 	}

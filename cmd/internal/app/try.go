@@ -173,7 +173,9 @@ func (t *trial) startWith(ctx context.Context, b batcher.Batch) (string, error) 
 	now := time.Now().UTC()
 	for _, v := range set.Match(&b) {
 		d := trigger.Disposition{Batch: b.ID, Rule: v.Rule.Name(), Fate: v.Fate, Reason: v.Reason, At: now}
-		if wanted := v.Fate == trigger.FateRun || v.Fate == trigger.FateCoalesced; wanted && len(in.Firings) == 0 {
+		// A join gets the one batch that there is, as if the other sides had none to bring.
+		wanted := v.Fate == trigger.FateRun || v.Fate == trigger.FateCoalesced || v.Fate == trigger.FateHeld && v.Reason == trigger.HeldJoin
+		if wanted && len(in.Firings) == 0 {
 			f := trigger.Firing{
 				Kind: trigger.KindBatch, DAG: v.Rule.DAG, Rule: v.Rule.ID, Key: b.ID, Version: v.Rule.Version, Batches: []batcher.Batch{b},
 				LaneKey: v.Key, At: now, Params: t.Params,

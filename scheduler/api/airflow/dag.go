@@ -99,6 +99,10 @@ func timetable(rules []trigger.Rule) (summary, description string) {
 			all = append(all, "cron "+r.Cron+" "+cmp.Or(r.Timezone, "UTC"))
 		case trigger.KindBatch:
 			words = append(words, "batch")
+			if r.Joins() {
+				all = append(all, "batches of all of "+strings.Join(r.AllOf, ", "))
+				continue
+			}
 			all = append(all, "batches of "+cmp.Or(r.Source, "all sources"))
 		default:
 			all = append(all, string(r.Kind))

@@ -118,6 +118,13 @@ func ruleText(r trigger.Rule) string {
 	case trigger.KindManual:
 		return "by hand"
 	}
+	if r.Joins() {
+		text := "all of " + strings.Join(r.AllOf, ", ")
+		if r.Expire > 0 {
+			text += fmt.Sprintf(", within %v", r.Expire)
+		}
+		return text
+	}
 	parts := []string{"batches of " + cmp.Or(strings.Replace(r.Source, "*", "", 1), "every source")}
 	if r.Tenant != "" {
 		parts = append(parts, "tenant "+r.Tenant)
@@ -133,6 +140,12 @@ func ruleText(r trigger.Rule) string {
 		if r.Key != "" {
 			parts = append(parts, "by "+oneLine(r.Key))
 		}
+	}
+	if r.Order != "" {
+		parts = append(parts, string(r.Order))
+	}
+	if r.OnlyJoined {
+		parts = append(parts, "for joins only")
 	}
 	return strings.Join(parts, ", ")
 }

@@ -2,6 +2,7 @@ package graph
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -124,5 +125,18 @@ func TestParents(t *testing.T) {
 `
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v, -want +got:\n%s", err, diff)
+	}
+}
+
+func TestRuleText(t *testing.T) {
+	t.Parallel()
+	for want, rule := range map[string]trigger.Rule{
+		"all of clicks, orders, within 1h0m0s": {Kind: trigger.KindBatch, AllOf: []string{"clicks", "orders"}, Expire: time.Hour},
+		"batches of web, latest_only":          {Kind: trigger.KindBatch, Source: "web", Order: trigger.OrderLatestOnly},
+		"batches of web, for joins only":       {Kind: trigger.KindBatch, Source: "web", OnlyJoined: true},
+	} {
+		if got := ruleText(rule); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
