@@ -275,3 +275,31 @@ type Judge interface {
 	// Ticks returns the nominal times of a cron rule in a span, at most limit.
 	Ticks(r trigger.Rule, s Span, limit int) ([]time.Time, error)
 }
+
+// Refuse says why inputs with this past are left out, as a sentence that begins with a verb, or "".
+func (r Reprocess) Refuse(p Past) string {
+	for i := range p.Runs {
+		if !p.Runs[i].State.Terminal() {
+			return "is an input of run " + p.Runs[i].ID + ", which is under way"
+		}
+	}
+	if p.Planned != "" {
+		return "is to be run by backfill " + p.Planned
+	}
+	switch r {
+	case ReprocessNone:
+		for i := range p.Runs {
+			if s := p.Runs[i].State; s != StateFailed {
+				return "had run " + p.Runs[i].ID + ", which is " + string(s) + " (reprocess is none)"
+			}
+		}
+	case ReprocessFailed:
+		if len(p.Runs) == 0 {
+			return "never had a run (reprocess is failed)"
+		}
+		if last := &p.Runs[len(p.Runs)-1]; last.State != StateFailed && last.State != StateCancelled {
+			return "had run " + last.ID + " last, which is " + string(last.State) + " (reprocess is failed)"
+		}
+	}
+	return ""
+}

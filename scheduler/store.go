@@ -46,7 +46,7 @@ type Change struct {
 	Attempts []Attempt
 	// Moves are appended to the audit trail.
 	Moves []Move
-	// Backfills and Items are inserted, or replaced by id.
+	// Backfills and Items are inserted, or replaced by id. The queued items of a backfill that is cancelled become so, too.
 	Backfills []Backfill
 	Items     []BackfillItem
 	// ItemStates set the states of items by their runs, where there are such items.

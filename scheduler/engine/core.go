@@ -18,6 +18,8 @@ type reader interface {
 	Run(ctx context.Context, id string) (*scheduler.RunDetail, error)
 	Version(ctx context.Context, version string) (*scheduler.DAGVersion, error)
 	Runs(ctx context.Context, q scheduler.RunQuery) ([]scheduler.Run, string, error)
+	Batch(ctx context.Context, id string) (*scheduler.BatchDetail, error)
+	scheduler.BackfillStore
 }
 
 // core is the engine's memory and its decisions. It is used by one goroutine, starts nothing, and acts on nothing: [core.decide] returns a
@@ -40,6 +42,7 @@ type core struct {
 	timers   timers
 	gen      int64 // of the rules
 	parked
+	backfilling
 
 	tx *txn
 }
@@ -127,6 +130,7 @@ func (c *core) decide(ctx context.Context, inputs []input, now time.Time) *txn {
 	if c.expire(late) {
 		c.fillAll(ctx)
 	}
+	c.feedAll(ctx)
 	c.collect()
 	return c.tx
 }
@@ -169,6 +173,7 @@ func (c *core) absorb(l *live, d *plan.Delta) {
 	if d.Run && l.Row.State.Terminal() {
 		c.leave(l)
 		c.tell(l)
+		c.itemEnded(l)
 	}
 }
 
@@ -311,6 +316,7 @@ func (c *core) collect() {
 	chg := &c.tx.change
 	for _, l := range c.tx.order {
 		r := c.tx.rows[l]
+		c.itemState(l, r)
 		if r.fresh {
 			chg.NewRuns = append(chg.NewRuns, l.New())
 			l.Row.Rev = 1
@@ -357,6 +363,7 @@ func (c *core) restore(snap *scheduler.Snapshot, now time.Time) error {
 	if err := c.regroup(); err != nil {
 		return err
 	}
+	c.restoreBackfills(snap.Backfills)
 	c.tx = nil
 	return nil
 }
@@ -393,6 +400,9 @@ func (c *core) restoreRun(lr *scheduler.LiveRun, stored map[string]scheduler.DAG
 
 // next returns when the next timer is due, and whether there is one.
 func (c *core) next() (time.Time, bool) {
+	if c.hungry {
+		return time.Time{}, true
+	}
 	if len(c.timers) == 0 {
 		return time.Time{}, false
 	}

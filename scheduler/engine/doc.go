@@ -20,6 +20,9 @@
 // the value on which it stopped last, and explain.go makes its sentences of those. Places and slots are sets of rows that are under way, so they
 // are found again by loading the rows.
 //
+// Backfills are lists of runs to be made, of which as many are under way as each permits (backfill.go). A run of one is made, and a place in it is
+// given up, in the transaction that says so of its item.
+//
 // If we stop: before 3, the inputs come again, from the chain, from the executor, from the caller who has no answer. Between 3 and 4, the
 // attempts are `launching` and the executor is asked about each after the restart; those it does not know it reports as lost, and that costs an
 // infra retry. During 4, the same. A caller who has no answer may repeat the call: runs have ids that follow from what started them.

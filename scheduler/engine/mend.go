@@ -125,6 +125,7 @@ func (c *core) change(l *live, d *plan.Delta) {
 		c.runs[id] = l
 		c.versions[l.Row.Version].refs++
 		c.tx.of(l).back = true
+		c.itemBack(l)
 	}
 	left := l.grouped() && l.group == nil // it had ended, perhaps in this very transaction
 	l.held = l.held || left

@@ -148,7 +148,7 @@ func (c *core) past(ctx context.Context, id string) (*scheduler.Run, []batcher.B
 func firingOf(r *scheduler.Run, batches []batcher.Batch) trigger.Firing {
 	f := trigger.Firing{
 		Kind: r.Trigger.Kind, DAG: r.DAG, Rule: r.Trigger.Rule, Key: r.Trigger.Key, Version: r.Version, Batches: batches,
-		LaneKey: r.Trigger.LaneKey, Closed: r.Trigger.Closed,
+		LaneKey: r.Trigger.LaneKey, Closed: r.Trigger.Closed, Parent: r.Trigger.Parent, Path: r.Trigger.Path,
 	}
 	if f.Kind == trigger.KindCron {
 		f.Due = r.IntervalEnd
@@ -185,14 +185,4 @@ func (c *core) nextReplay(ctx context.Context, original string) (int, error) {
 		}
 	}
 	return highest + 1, nil
-}
-
-// StartBackfill implements scheduler.Backfiller.
-func (e *Engine) StartBackfill(ctx context.Context, p *scheduler.BackfillPlan) (*scheduler.Backfill, error) {
-	return nil, scheduler.ErrUnavailable
-}
-
-// SteerBackfill implements scheduler.Backfiller.
-func (e *Engine) SteerBackfill(ctx context.Context, id string, to scheduler.BackfillState, o scheduler.Steer) (*scheduler.Backfill, error) {
-	return nil, scheduler.ErrUnavailable
 }

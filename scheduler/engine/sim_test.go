@@ -83,6 +83,7 @@ type sim struct {
 	mended   int // tasks that were cleared or marked
 	decided  int // by a person
 	started  int // runs that tasks asked for
+	simBackfills
 }
 
 func (s *sim) chance(percent int) bool { return !s.calm && s.rng.IntN(100) < percent }
@@ -158,6 +159,7 @@ func (s *sim) checkSlots() {
 	s.checkPools()
 	s.checkGroups()
 	s.checkSubs()
+	s.checkBackfills()
 	if s.rounds++; s.rounds%5 == 0 {
 		s.checkReasons()
 	}
@@ -238,7 +240,9 @@ func (s *sim) input() (input, func()) {
 			return in, then
 		}
 		return s.manual(done)
-	case roll < 75 && len(s.wanted) > 0:
+	case roll < 73 && len(s.accepted) > 0:
+		return s.again(done)
+	case roll < 82 && len(s.wanted) > 0:
 		return s.intake(s.rng.IntN(len(s.wanted)), done)
 	}
 	if s.batches >= 5 {
@@ -314,6 +318,7 @@ func (s *sim) mend(done answer) (input, func()) {
 	}
 	task := d.Tasks[s.rng.IntN(len(d.Tasks))].Task
 	in := &mend{id: id, done: done}
+	s.revived[id] = true
 	switch roll := s.rng.IntN(10); {
 	case roll < 6:
 		in.clear = &scheduler.Clear{Failed: roll < 2, Downstream: s.rng.IntN(2) == 0}
@@ -388,6 +393,7 @@ func (s *sim) drain() {
 		s.round(in)
 		then()
 	}
+	s.unpause()
 	s.e.launchers["local"].work(context.Background())
 	for range s.ex.running() {
 		s.ex.progress()
@@ -408,7 +414,8 @@ func (s *sim) drain() {
 }
 
 func (s *sim) drained() bool {
-	return len(s.wanted) == 0 && len(s.ex.queue) == 0 && len(s.e.core.runs) == 0 && len(s.ex.running()) == 0
+	return len(s.wanted) == 0 && len(s.ex.queue) == 0 && len(s.e.core.runs) == 0 && len(s.ex.running()) == 0 &&
+		len(s.e.core.backfills) == 0
 }
 
 // checkEnd looks at what the store has at the end.
@@ -426,8 +433,9 @@ func (s *sim) checkEnd() {
 		s.checkTakenDown(d)
 		s.checkStarted(d)
 	}
+	s.checkItems()
 	snap, err := s.store.Load(ctx)
-	if err != nil || len(snap.Live) > 0 {
+	if err != nil || len(snap.Live)+len(snap.Backfills) > 0 {
 		panic(violation(fmt.Sprintf("%d runs are live at the end, %v", len(snap.Live), err)))
 	}
 	if p := s.e.core.queues["local"]; len(p.active) > 0 || len(s.e.core.attempts) > 0 {
@@ -463,13 +471,13 @@ func (s *sim) checkMoves(d *scheduler.RunDetail) {
 }
 
 // tally is what schedules have done.
-type tally struct{ crashes, runs, mended, decided, started int64 }
+type tally struct{ crashes, runs, mended, decided, started, again int64 }
 
 func (t *tally) add(o tally) {
 	for _, p := range []struct {
 		to *int64
 		n  int64
-	}{{&t.crashes, o.crashes}, {&t.runs, o.runs}, {&t.mended, o.mended}, {&t.decided, o.decided}, {&t.started, o.started}} {
+	}{{&t.crashes, o.crashes}, {&t.runs, o.runs}, {&t.mended, o.mended}, {&t.decided, o.decided}, {&t.started, o.started}, {&t.again, o.again}} {
 		atomic.AddInt64(p.to, p.n)
 	}
 }
@@ -478,6 +486,7 @@ func (t *tally) add(o tally) {
 func simulate(seed uint64) (broke string, did tally) {
 	s := &sim{
 		rng: rand.New(rand.NewPCG(seed, 17)), store: schedulertest.NewStore(), accepted: map[string]bool{}, manuals: map[string]string{},
+		simBackfills: simBackfills{plans: map[string]*scheduler.BackfillPlan{}, promised: map[string]bool{}, revived: map[string]bool{}},
 	}
 	s.store.Intercept = s.intercept
 	s.ex = &simExec{s: s, attempts: map[string]*simAttempt{}}
@@ -493,7 +502,7 @@ func simulate(seed uint64) (broke string, did tally) {
 			}
 			broke = string(v)
 		}
-		did = tally{crashes: int64(s.crashes), runs: int64(len(s.accepted)), mended: int64(s.mended), decided: int64(s.decided), started: int64(s.started)}
+		did = tally{crashes: int64(s.crashes), runs: int64(len(s.accepted)), mended: int64(s.mended), decided: int64(s.decided), started: int64(s.started), again: int64(s.begun)}
 	}()
 	s.schedule(20 + s.rng.IntN(80))
 	return "", tally{}
@@ -520,7 +529,7 @@ func TestSimulation(t *testing.T) {
 		}
 	})
 	t.Logf("%d schedules: %+v, %d taken down", simSchedules, all, takenDown.Load())
-	if min(all.crashes, all.runs, all.mended) < simSchedules || min(all.decided, all.started) < simSchedules/10 || takenDown.Load() < simSchedules/4 {
+	if min(all.crashes, all.runs, all.mended) < simSchedules || all.again < simSchedules/2 || min(all.decided, all.started) < simSchedules/10 || takenDown.Load() < simSchedules/4 {
 		t.Error("the simulation does too little")
 	}
 }

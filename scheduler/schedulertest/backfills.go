@@ -27,6 +27,14 @@ func (t *tx) backfills(c *scheduler.Change) {
 		b.Counts = scheduler.BackfillCounts{}
 		b.CreatedAt, b.EndedAt = kept(b.CreatedAt), kept(b.EndedAt)
 		put(t, t.s.backfills.rows, b.ID, b)
+		if items := slices.Clone(t.s.backfills.items[b.ID]); b.State == scheduler.BackfillCancelled && len(items) > 0 {
+			for i := range items {
+				if items[i].State == scheduler.StateQueued {
+					items[i].State = scheduler.StateCancelled
+				}
+			}
+			put(t, t.s.backfills.items, b.ID, items)
+		}
 	}
 	for _, it := range c.Items {
 		items := slices.Clone(t.s.backfills.items[it.Backfill])

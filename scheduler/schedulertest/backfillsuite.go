@@ -125,6 +125,22 @@ func testBackfills(t *storeTest) {
 	t.same("backfill", *one, row)
 }
 
+func testBackfillCancelled(t *storeTest) {
+	row, items := exampleBackfill("fill", Epoch, "r1", ExampleBatch(1), ExampleBatch(2))
+	t.apply(&scheduler.Change{Backfills: []scheduler.Backfill{row}, Items: items})
+	row.State, row.EndedAt = scheduler.BackfillCancelled, Epoch.Add(time.Hour)
+	t.apply(&scheduler.Change{Backfills: []scheduler.Backfill{row}})
+	got, err := t.Backfill(t.Context(), "fill")
+	if err != nil {
+		t.Fatalf("backfill: %v", err)
+	}
+	row.Counts = scheduler.BackfillCounts{Total: 2, Running: 1, Cancelled: 1}
+	t.same("backfill", *got, row)
+	if snap, err := t.Load(t.Context()); err != nil || len(snap.Backfills) > 0 {
+		t.Errorf("load: got %v, %v, want no backfill", snap.Backfills, err)
+	}
+}
+
 func testPast(t *storeTest) {
 	c, b, r := started(1)
 	again := replayOf(r, b, 1, "")

@@ -47,6 +47,7 @@ func TestStore(t *testing.T, open func(t *testing.T, dir string) scheduler.Store
 		{"batches come in pages and by offset", testBatchPages},
 		{"replays and runs of backfills are found", testReplays},
 		{"backfills are kept with their items", testBackfills},
+		{"the queued items of a cancelled backfill are cancelled", testBackfillCancelled},
 		{"the past of batches and runs", testPast},
 		{"what is not there is not found", testNotFound},
 		{"an ended context commits nothing", testContext},

@@ -28,6 +28,11 @@ func (t *tx) backfills(c *scheduler.Change) error {
 		if _, err := t.exec(upsertBackfill, b.ID, b.DAG, string(b.State), string(doc), micros(b.CreatedAt), micros(b.EndedAt)); err != nil {
 			return err
 		}
+		if b.State == scheduler.BackfillCancelled {
+			if _, err := t.exec("UPDATE backfill_item SET state='cancelled' WHERE backfill=? AND state='queued'", b.ID); err != nil {
+				return err
+			}
+		}
 	}
 	var rows, inputs []any
 	for i := range c.Items {
