@@ -80,6 +80,30 @@ type Prober interface {
 	Probe(ctx context.Context) error
 }
 
+// Remover is an optional power of an [ObjectStore]: to remove what is not data. Batches, their chains and what belongs to them stay for ever; what
+// may go is what the scheduler has put below [PrefixMeta] for a time.
+type Remover interface {
+	// Remove removes the object; there being none is no error. ErrUnavailable; ErrRefused if the store may not remove this one. A key whose object
+	// was removed may be put again.
+	Remove(ctx context.Context, key string) error
+}
+
+// CheckRemove returns [ErrRefused] for a key whose object must not be removed. Every implementation asks it first.
+func CheckRemove(key string) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	for _, prefix := range removable {
+		if strings.HasPrefix(key, prefix) {
+			return nil
+		}
+	}
+	return fmt.Errorf("remove %q: only what is below %s may be removed: %w", key, strings.Join(removable, " or "), ErrRefused)
+}
+
+// removable are the prefixes of what may be removed.
+var removable = []string{PrefixMeta + "outputs/"}
+
 // Limits of what [ObjectStore.PutIfAbsent] takes.
 const (
 	MaxKeyBytes  = 1024

@@ -37,6 +37,7 @@ func TestStore(t *testing.T, open func(t *testing.T) batcher.ObjectStore) {
 		{"identity", testIdentity},
 		{"probe", testProbe},
 		{"ended context", testContext},
+		{"remove", testRemove},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
