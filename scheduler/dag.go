@@ -97,6 +97,9 @@ type Task struct {
 	PoolSlots int    `json:"pool_slots,omitempty"`
 	// Priority orders what waits for the same pool or executor: higher first, default 0.
 	Priority int `json:"priority,omitempty"`
+	// Output says what the task's output must be, Cache when another's is taken instead; nil: anything, and never.
+	Output *Output `json:"output,omitempty"`
+	Cache  *Cache  `json:"cache,omitempty"`
 }
 
 // What a task is for, besides itself. A setup comes before the tasks that it covers; a teardown comes after them, whatever became of them and of

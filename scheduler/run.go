@@ -80,11 +80,16 @@ type TaskRun struct {
 	// Exit is the exit code of the last ended attempt, -1 if a signal ended it or there is none. Reason is a sentence for people.
 	Exit   int    `json:"exit"`
 	Reason string `json:"reason,omitempty"`
-	// Output is what the task wrote to MILLRACE_OUTPUT, if it is JSON of at most 64 KiB.
+	// Output is what the task wrote to MILLRACE_OUTPUT, if it is JSON of at most MaxOutput bytes; OutputRef says where it is if it is larger.
 	Output    json.RawMessage `json:"output,omitempty"`
-	StartedAt time.Time       `json:"started_at,omitzero"`
-	EndedAt   time.Time       `json:"ended_at,omitzero"`
-	Rev       int64           `json:"-"`
+	OutputRef *OutputRef      `json:"output_ref,omitempty"`
+	// CachedFrom is the task, as in ID, and the try whose output it took instead of being executed, or "". NoCache says that a person cleared it:
+	// it is executed, whatever there is.
+	CachedFrom string    `json:"cached_from,omitempty"`
+	NoCache    bool      `json:"no_cache,omitempty"`
+	StartedAt  time.Time `json:"started_at,omitzero"`
+	EndedAt    time.Time `json:"ended_at,omitzero"`
+	Rev        int64     `json:"-"`
 }
 
 // ID returns "<run>/<task>", with "/<map index>" if the task is mapped.
@@ -168,8 +173,10 @@ type Report struct {
 	Reason    string
 	StartedAt time.Time
 	EndedAt   time.Time
-	// Output is the content of MILLRACE_OUTPUT, at most 64 KiB; OutputError why it could not be taken.
+	// Output is the content of MILLRACE_OUTPUT, at most MaxOutput bytes. A larger one is in the object store when the report is given, and
+	// OutputRef says where: an executor may put it there by itself. It is JSON then. OutputError is why it could not be taken.
 	Output      []byte
+	OutputRef   *OutputRef
 	OutputError string
 	Node        string
 	External    string
@@ -185,8 +192,10 @@ type Input struct {
 	Batches []batcher.Batch `json:"batches"`
 	Totals  InputTotals     `json:"totals"`
 	Params  json.RawMessage `json:"params"`
-	// Upstream has the outputs of the task's parents.
-	Upstream map[string]json.RawMessage `json:"upstream"`
+	// Upstream has the outputs of the task's parents, null for one that put out nothing. A parent whose output is in the object store is in
+	// UpstreamRefs instead.
+	Upstream     map[string]json.RawMessage `json:"upstream"`
+	UpstreamRefs map[string]UpstreamRef     `json:"upstream_refs,omitempty"`
 }
 
 // InputRun is the part of a run that its tasks see.

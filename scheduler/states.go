@@ -48,7 +48,7 @@ func (s State) UnderWay() bool { return s.Active() || s == StateDeferred }
 // taskMoves is the only place that says how a task's state may change; STATES.md draws it.
 var taskMoves = map[State][]State{
 	StateNone:          {StateScheduled, StateSkipped, StateUpstreamFailed, StateCancelled},
-	StateScheduled:     {StateLaunching, StateDeferred, StateAwaitingInput, StateFailed, StateUpForRetry, StateCancelled},
+	StateScheduled:     {StateLaunching, StateSuccess, StateDeferred, StateAwaitingInput, StateFailed, StateUpForRetry, StateCancelled},
 	StateLaunching:     {StateRunning, StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateUnreachable, StateCancelled},
 	StateRunning:       {StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateUnreachable, StateCancelled},
 	StateUnreachable:   {StateRunning, StateSuccess, StateFailed, StateSkipped, StateUpForRetry, StateCancelled},

@@ -51,12 +51,15 @@ type Change struct {
 	Items     []BackfillItem
 	// ItemStates set the states of items by their runs, where there are such items.
 	ItemStates []ItemState
+	// Cached are written over what has the same id.
+	Cached []Cached
 }
 
 // Empty reports whether c changes nothing.
 func (c *Change) Empty() bool {
 	return len(c.Versions)+len(c.Heads)+len(c.Arrivals)+len(c.Updates)+len(c.Groups)+len(c.Cursors)+len(c.Ticks)+
-		len(c.NewRuns)+len(c.Runs)+len(c.Tasks)+len(c.Attempts)+len(c.Moves)+len(c.Backfills)+len(c.Items)+len(c.ItemStates) == 0
+		len(c.NewRuns)+len(c.Runs)+len(c.Tasks)+len(c.Attempts)+len(c.Moves)+len(c.Backfills)+len(c.Items)+len(c.ItemStates)+
+		len(c.Cached) == 0
 }
 
 // NewRun is a run with its tasks; Rev of all of them is 0.

@@ -160,7 +160,7 @@ func validate(files []string) ([]verdict, error) {
 		if err != nil {
 			return nil, err
 		}
-		f := compileFile(file, src, spec.ReadFile)
+		f := compileFile(file, src, spec.ReadLocal)
 		if len(f.Faults) > 0 {
 			out = append(out, verdict{File: file, Error: f.Faults.Detail(), Warnings: f.Warnings})
 			continue

@@ -68,7 +68,7 @@ The exit code is 0 if nothing would change, 1 if something would, 3 if a file ha
 }
 
 func diffDAGs(ctx context.Context, g *global, path, simulate string) error {
-	files, err := dagFiles([]string{path}, spec.ReadFile)
+	files, err := dagFiles([]string{path}, spec.ReadLocal)
 	if err != nil {
 		return err
 	}

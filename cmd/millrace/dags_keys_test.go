@@ -25,6 +25,7 @@ const (
 	params = `run: "grep -o '\"params\":{[^}]*}' $MILLRACE_INPUT"`
 	show   = `run: 'echo "X is ${X:-empty}"'`
 	fails  = `run: "exit 3"`
+	puts   = `run: "echo 1 > $MILLRACE_OUTPUT"`
 )
 
 // aBatch are the arguments that give the run a batch of three events of source web.
@@ -67,6 +68,8 @@ var keyCases = []keyCase{
 	{key: "tasks.*.retry.never_on", with: doc("", "retry: {limit: 1, never_on: [3]}, "+fails), without: doc("", "retry: {limit: 1}, "+fails), want: "a=failed after 1"},
 	{key: "tasks.*.timeout", with: doc("", `timeout: 100ms, run: [sleep, "20"]`), without: doc("", `run: [sleep, "20"]`), want: "a=failed"},
 	{key: "tasks.*.timeout.run", with: doc("", `timeout: {run: 100ms}, run: [sleep, "20"]`), without: doc("", `timeout: {}, run: [sleep, "20"]`), want: "a=failed"},
+	{key: "tasks.*.output", with: doc("", "output: {schema: {type: object}}, "+puts), without: doc("", puts), want: "a=failed"},
+	{key: "tasks.*.output.schema", with: doc("", "output: {schema: {type: object}}, "+puts), without: doc("", "output: {}, "+puts), want: "a=failed"},
 	{key: "tasks.*.executor", with: doc("", "executor: faraway, "+show), without: doc("", show), want: "runs on executor faraway"},
 	{key: "defaults", with: doc("defaults: {retry: 1}", fails), without: doc("", fails), want: "a=failed after 2"},
 	{key: "defaults.env", with: doc("defaults: {env: {X: one}}", show), without: doc("defaults: {}", show), want: "X is one"},

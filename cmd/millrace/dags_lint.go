@@ -46,7 +46,7 @@ What is written out is meant: retry: 0, timeout: 0, source: "*". The exit code i
   millrace dags lint --strict --ignore no-timeout dags/load.yaml
   millrace dags lint dags -o json | jq -r '.[].code'`,
 		RunE: func(_ *cobra.Command, args []string) error {
-			files, err := dagFiles(args, spec.Lint)
+			files, err := dagFiles(args, spec.LintLocal)
 			if err != nil {
 				return err
 			}

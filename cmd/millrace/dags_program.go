@@ -26,7 +26,7 @@ func compileFile(name string, src []byte, compile func(name string, src []byte) 
 
 // compileAll compiles a file that must have no fault.
 func compileAll(name string, src []byte) ([]scheduler.DAG, error) {
-	f := compileFile(name, src, spec.ReadFile)
+	f := compileFile(name, src, spec.ReadLocal)
 	if len(f.Faults) > 0 {
 		return nil, errors.New("the file has faults:\n" + f.Faults.Detail())
 	}

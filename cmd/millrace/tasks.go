@@ -10,7 +10,7 @@ import (
 )
 
 func newTasks(g *global) *cobra.Command {
-	return group("tasks", "Look at the tasks of a run", newTasksLs(g), newTasksLogs(g))
+	return group("tasks", "Look at the tasks of a run", newTasksLs(g), newTasksLogs(g), newTasksOutput(g))
 }
 
 var taskColumns = []column[scheduler.TaskRun]{

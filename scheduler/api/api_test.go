@@ -104,6 +104,8 @@ func TestAnswersFitDocument(t *testing.T) {
 		{"POST", "/dags/load/runs", `{"params":[1]}`, 422}, {"POST", "/dags/load/runs", `{"parms":{}}`, 422},
 		{"GET", "/runs", "", 200}, {"GET", "/runs?state=failed&dag=load", "", 200}, {"GET", "/runs?state=odd", "", 422}, {"GET", "/runs?before=odd", "", 422},
 		{"GET", "/runs/" + run.ID, "", 200}, {"GET", "/runs/none", "", 404}, {"GET", "/runs/" + run.ID + "/tasks", "", 200},
+		{"GET", "/runs/" + run.ID + "/tasks/check/output", "", 200}, {"GET", "/runs/" + run.ID + "/tasks/none/output", "", 404},
+		{"GET", "/runs/" + run.ID + "/tasks/check/output?map_index=x", "", 422},
 		{"GET", "/runs/" + run.ID + "/wait", "", 200}, {"GET", "/runs/none/wait", "", 404}, {"GET", "/runs/" + run.ID + "/wait?seconds=61", "", 422},
 		{"POST", "/runs/" + run.ID + "/clear", "", 200}, {"POST", "/runs/" + run.ID + "/clear", `{"tasks":["check"],"downstream":true,"dry_run":true,"by":"ann"}`, 200},
 		{"POST", "/runs/none/clear", `{"failed":true}`, 404}, {"POST", "/runs/" + run.ID + "/clear", `{"task":"check"}`, 422},

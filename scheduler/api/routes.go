@@ -70,6 +70,7 @@ func (s *Server) table() []route {
 		{get, v1 + "/runs/:run", guarded, false, s.getRun},
 		{get, v1 + "/runs/:run/wait", guarded, true, s.waitRun},
 		{get, v1 + "/runs/:run/tasks", guarded, false, s.listTasks},
+		{get, v1 + "/runs/:run/tasks/:task/output", guarded, true, s.taskOutput},
 		{post, v1 + "/runs/:run/cancel", guarded, false, s.cancelRun},
 		{post, v1 + "/runs/:run/clear", guarded, false, s.clearRun},
 		{post, v1 + "/runs/:run/mark", guarded, false, s.markRun},

@@ -65,8 +65,9 @@ func (e *Engine) SetDAGs(ctx context.Context, set spec.Set) error {
 }
 
 func (e *Engine) report(ctx context.Context, executor string, list []scheduler.Report) error {
+	list, later := e.judge(ctx, list)
 	done := make(answer, 1)
-	return e.ask(ctx, &reports{executor: executor, list: list, done: done}, done)
+	return errors.Join(e.ask(ctx, &reports{executor: executor, list: list, done: done}, done), later)
 }
 
 // Trigger implements scheduler.Control.

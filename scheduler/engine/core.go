@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"millrace/scheduler"
@@ -43,6 +44,10 @@ type core struct {
 	gen      int64 // of the rules
 	parked
 	backfilling
+
+	cache   scheduler.CacheReader // nil: none
+	lookups []ref                 // ready tasks that may take another's output
+	schemas *sync.Map             // the engine's, by attempt
 
 	tx *txn
 }
@@ -156,6 +161,7 @@ func (c *core) absorb(l *live, d *plan.Delta) {
 	}
 	c.tx.change.Moves = append(c.tx.change.Moves, d.Moves...)
 	c.tx.change.Attempts = append(c.tx.change.Attempts, d.Attempts...)
+	c.tx.change.Cached = append(c.tx.change.Cached, d.Cached...)
 	for _, i := range d.Tasks {
 		c.index(l, i)
 	}
@@ -177,8 +183,16 @@ func (c *core) absorb(l *live, d *plan.Delta) {
 	}
 }
 
-// push puts a ready task where it waits for its slots, or to be parked.
+// push puts a ready task where it waits for its slots, or to be parked, or first for a look into the cache.
 func (c *core) push(r ref) {
+	if c.cache != nil && r.run.Caches(r.task) {
+		c.lookups = append(c.lookups, r)
+		return
+	}
+	c.enqueue(r)
+}
+
+func (c *core) enqueue(r ref) {
 	if r.run.DAG.Parks(r.task) != "" {
 		c.parking = append(c.parking, r)
 		return
@@ -211,6 +225,7 @@ func (c *core) index(l *live, i int) {
 			c.attempts[attempt] = r
 			q.active[attempt] = true
 			p.hold(attempt, r.poolSlots())
+			c.rememberSchema(l, i, attempt)
 		}
 		l.slots[i] = attempt
 	}
@@ -255,13 +270,16 @@ func (c *core) expire(late []timer) bool {
 	return len(late) > 0
 }
 
-// fillAll goes on until nothing more can start or be parked: what can not be started may make room for others, in another queue.
+// fillAll goes on until nothing more can start, be parked or be taken from the cache: what can not be started may make room for others, in
+// another queue.
 func (c *core) fillAll(ctx context.Context) {
 	for again := true; again; {
+		c.takeCached(ctx)
 		again = c.park(ctx)
 		for _, q := range c.queues {
 			again = c.fill(q) || again
 		}
+		again = again || len(c.lookups) > 0
 	}
 }
 
@@ -342,6 +360,7 @@ func (c *core) settle(tx *txn) {
 		if l.Row.State.Terminal() {
 			delete(c.runs, l.Row.ID)
 			c.release(l.Row.Version)
+			c.forgetSchemas(l)
 		}
 	}
 	c.tx = nil

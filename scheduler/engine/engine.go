@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -43,6 +44,8 @@ type Options struct {
 	UnreachableGrace time.Duration
 	// Pools are the pools of the installation, by name, with how many slots each has; see [Engine.SetPools].
 	Pools map[string]int
+	// Outputs is where the executors put outputs that are too large for a report. nil: they do not, and tasks are told no URI.
+	Outputs Outputs
 	// MaxGroup bounds the inputs of one transaction. 0: 512.
 	MaxGroup int
 	// Seed is that of the jitter of retries. 0: random.
@@ -108,6 +111,7 @@ type Engine struct {
 	isReady bool           // the loop's own: ready is closed
 	pools   map[string]int // the loop's own
 
+	schemas   sync.Map // *output.Schema by attempt, of those that may be running
 	core      *core
 	rng       *rand.Rand // the loop's own
 	launchers map[string]*launcher
@@ -389,6 +393,8 @@ func (e *Engine) newCore() *core {
 	for name, ex := range e.executors {
 		c.queues[name] = newQueue(name, ex)
 	}
+	c.schemas = &e.schemas
+	c.cache, _ = e.store.(scheduler.CacheReader)
 	c.setPools(e.pools)
 	return c
 }

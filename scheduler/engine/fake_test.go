@@ -183,7 +183,9 @@ func (w *world) Run(ctx context.Context, report func(context.Context, []schedule
 		w.mu.Lock()
 		list := w.queue
 		w.mu.Unlock()
+		var again <-chan time.Time
 		if len(list) > 0 {
+			again = time.After(time.Second) // what was not taken comes again
 			if err := report(ctx, list); err == nil {
 				w.mu.Lock()
 				w.queue = w.queue[len(list):]
@@ -199,6 +201,7 @@ func (w *world) Run(ctx context.Context, report func(context.Context, []schedule
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-again:
 		case <-w.wake:
 		}
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +19,8 @@ type launcher struct {
 	log  *slog.Logger
 	// report takes reports that the executor could not give.
 	report func(ctx context.Context, name string, list []scheduler.Report) error
+	// place says where a task of a run finds an output of the object store.
+	place func(ctx context.Context, ex scheduler.Executor, run string, ref scheduler.OutputRef) (uri, path string, err error)
 
 	mu        sync.Mutex // guards the three
 	launches  []launch
@@ -27,7 +30,7 @@ type launcher struct {
 }
 
 func newLauncher(name string, ex scheduler.Executor, e *Engine) *launcher {
-	return &launcher{name: name, ex: ex, log: e.log.With("executor", name), report: e.report, wake: make(chan struct{}, 1)}
+	return &launcher{name: name, ex: ex, log: e.log.With("executor", name), report: e.report, place: e.place, wake: make(chan struct{}, 1)}
 }
 
 func (l *launcher) launch(one launch)   { l.add(func() { l.launches = append(l.launches, one) }) }
@@ -97,8 +100,21 @@ func (l *launcher) work(ctx context.Context) int {
 	return len(questions) + len(again)
 }
 
-// start hands attempts on, and returns those of which nothing is known then: the executor is to be asked.
+// start hands attempts on, and returns those of which nothing is known then: the executor is to be asked. Those that read from the object store
+// come last, one by one: what is fetched for them must not keep the others.
 func (l *launcher) start(ctx context.Context, launches []launch) []string {
+	near := slices.DeleteFunc(slices.Clone(launches), func(one launch) bool { return one.input.Far() })
+	unknown := l.hand(ctx, near)
+	for i := range launches {
+		if one := launches[i]; one.input.Far() && l.fetch(ctx, &one) {
+			unknown = append(unknown, l.hand(ctx, []launch{one})...)
+		}
+	}
+	return unknown
+}
+
+// hand gives attempts whose inputs are at hand to the executor.
+func (l *launcher) hand(ctx context.Context, launches []launch) []string {
 	if len(launches) == 0 {
 		return nil
 	}
@@ -127,7 +143,11 @@ func (l *launcher) start(ctx context.Context, launches []launch) []string {
 }
 
 func (l *launcher) refuse(ctx context.Context, id string, err error) {
-	rep := scheduler.Report{Attempt: id, Outcome: scheduler.OutcomeRefused, Exit: -1, Reason: err.Error(), EndedAt: time.Now().UTC()}
+	l.giveUp(ctx, id, scheduler.OutcomeRefused, err)
+}
+
+func (l *launcher) giveUp(ctx context.Context, id string, outcome scheduler.Outcome, err error) {
+	rep := scheduler.Report{Attempt: id, Outcome: outcome, Exit: -1, Reason: err.Error(), EndedAt: time.Now().UTC()}
 	if err := l.report(ctx, l.name, []scheduler.Report{rep}); err != nil && ctx.Err() == nil {
 		l.log.Error("report was not taken", "attempt", id, "err", err)
 	}

@@ -45,6 +45,8 @@ var simDAGs = func() []spec.File {
 		"{a: {run: x}, sub: {dag: leaf, needs: a, retry: 1}, quick: {dag: {id: leaf, wait: false}}, up: {dag: {id: d0, inputs: none}, timeout: 1m}, z: {run: x, needs: sub}}",
 		"{ask: {approval: 'for ever?'}, top: {dag: d11, needs: ask}, z: {run: x, needs: top, rule: all_done}}\nconcurrency: 2",
 		"{a: {run: x, retry: 1}}\nconcurrency: 1\non: [{batch: {}, order: lifo}, {id: z, batch: {}}]",
+		"{a: {run: x, retry: 1, cache: {key: 'run.dag', ttl: 4m}}, b: {run: x, needs: a, cache: {key: 'inputs.digest'}, output: {schema: {type: object}}}," +
+			" c: {run: x, needs: b, when: 'tasks.b.output_ref == null || tasks.b.output_ref.bytes > 0'}}\nconcurrency: 2",
 	} {
 		name := fmt.Sprint("d", i)
 		src := fmt.Sprintf("dag: %s\ndefaults: {infra_retry: 8}\ntasks: %s\n", name, tasks)
@@ -219,7 +221,8 @@ func (s *sim) input() (input, func()) {
 		if s.chance(10) {
 			s.rng.Shuffle(n, func(i, j int) { list[i], list[j] = list[j], list[i] })
 		}
-		return &reports{executor: "local", list: list, done: done}, func() {
+		judged, _ := s.e.judge(context.Background(), list) // without a store nothing is left for later
+		return &reports{executor: "local", list: judged, done: done}, func() {
 			// Taken: not repeated, unless the answer gets lost.
 			if err := s.answered(done); err == nil && !s.chance(10) {
 				s.drop(list)
@@ -400,7 +403,8 @@ func (s *sim) drain() {
 	}
 	if n := len(s.ex.queue); n > 0 {
 		done := make(answer, 1)
-		s.round(&reports{executor: "local", list: s.ex.queue, done: done})
+		judged, _ := s.e.judge(context.Background(), s.ex.queue)
+		s.round(&reports{executor: "local", list: judged, done: done})
 		if s.answered(done) == nil {
 			s.ex.queue = s.ex.queue[n:]
 		}
@@ -461,6 +465,7 @@ func (s *sim) checkMoves(d *scheduler.RunDetail) {
 		at[m.Task] = m.To
 	}
 	for _, t := range d.Tasks {
+		s.checkCached(&t)
 		if at[t.Task] != t.State {
 			panic(violation(fmt.Sprintf("run %s: task %s is %s, its moves end in %s", d.Run.ID, t.Task, t.State, at[t.Task])))
 		}
@@ -528,8 +533,8 @@ func TestSimulation(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d schedules: %+v, %d taken down", simSchedules, all, takenDown.Load())
-	if min(all.crashes, all.runs, all.mended) < simSchedules || all.again < simSchedules/2 || min(all.decided, all.started) < simSchedules/10 || takenDown.Load() < simSchedules/4 {
+	t.Logf("%d schedules: %+v, %d taken down, %d taken from the cache", simSchedules, all, takenDown.Load(), fromCache.Load())
+	if min(all.crashes, all.runs, all.mended) < simSchedules || all.again < simSchedules/2 || min(all.decided, all.started) < simSchedules/10 || takenDown.Load() < simSchedules/4 || fromCache.Load() < simSchedules/50 {
 		t.Error("the simulation does too little")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"millrace/scheduler"
@@ -23,6 +24,7 @@ type simAttempt struct {
 	launch scheduler.Launch
 	over   bool
 	never  bool
+	output scheduler.Report // its end
 }
 
 func (x *simExec) Slots() int { return 3 }
@@ -152,9 +154,40 @@ func (x *simExec) Log(context.Context, string, int64) (io.ReadCloser, error) {
 }
 
 func (x *simExec) end(id string, rep scheduler.Report) {
-	x.attempts[id].over = true
+	x.attempts[id].over, x.attempts[id].output = true, rep
 	rep.Attempt, rep.EndedAt = id, time.Now()
 	x.queue = append(x.queue, rep)
+}
+
+// put has a task put out something, or something large, if its DAG is one that cares.
+func (x *simExec) put(id string, rep *scheduler.Report) {
+	switch kind := x.s.rng.IntN(3); {
+	case kind == 0:
+		rep.Output = []byte(fmt.Sprintf(`{"by": %q}`, id))
+	case kind == 1:
+		rep.OutputRef = &scheduler.OutputRef{Ref: id, SHA256: "00", Bytes: scheduler.MaxOutput + 1}
+	}
+}
+
+// fromCache counts the tasks that took the output of another, in all schedules.
+var fromCache atomic.Int64
+
+// checkCached checks what a task took from another: that one was executed, succeeded, and put out the same.
+func (s *sim) checkCached(t *scheduler.TaskRun) {
+	if t.CachedFrom == "" || t.State != scheduler.StateSuccess { // it was marked since
+		return
+	}
+	from, try, _ := strings.Cut(t.CachedFrom, ".")
+	run, task, _ := strings.Cut(from, "/")
+	attempt := s.ex.attempts[run+"."+task+".-1."+try]
+	if attempt == nil || !attempt.over || t.NoCache {
+		panic(violation(fmt.Sprintf("%s, which is %s, took the output of %s, which was not executed to its end", t.ID(), t.State, t.CachedFrom)))
+	}
+	want := attempt.output
+	if string(t.Output) != string(want.Output) || (t.OutputRef == nil) != (want.OutputRef == nil) {
+		panic(violation(fmt.Sprintf("%s took %s, %v from %s, which put out %s, %v", t.ID(), t.Output, t.OutputRef, t.CachedFrom, want.Output, want.OutputRef)))
+	}
+	fromCache.Add(1)
 }
 
 // running returns the attempts that run, in the order of their start.
@@ -172,6 +205,7 @@ func (x *simExec) progress() {
 	rep := scheduler.Report{Outcome: scheduler.OutcomeExited}
 	switch roll := x.s.rng.IntN(100); {
 	case x.s.calm || roll < 60:
+		x.put(id, &rep)
 	case roll < 70:
 		rep.Exit = 1
 	case roll < 75:

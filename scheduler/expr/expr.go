@@ -77,10 +77,26 @@ func (p *Program) Bool(vars *Vars) (bool, error) {
 	return bool(b), nil
 }
 
+// Key evaluates a program of [CompileKey], as text.
+func (p *Program) Key(vars *Vars) (string, error) {
+	out, err := p.eval(vars)
+	if err != nil {
+		return "", err
+	}
+	key, err := stringify(out)
+	if err != nil {
+		return "", fmt.Errorf("evaluate %q: %w", p.src, err)
+	}
+	return key, nil
+}
+
 func (p *Program) eval(vars *Vars) (ref.Val, error) {
 	out, _, err := p.prg.Eval(vars)
 	if err == nil {
 		return out, nil
+	}
+	if spilled := p.spilled(vars, err); spilled != nil {
+		return nil, spilled
 	}
 	if strings.Contains(err.Error(), "no such attribute(s): batch") && len(vars.batches) == 0 {
 		return nil, fmt.Errorf("evaluate %q: this run has no batch", p.src)
@@ -158,7 +174,7 @@ func findRefs(tree *ast.AST) ([]Ref, error) {
 	return refs, errors.Join(errs...)
 }
 
-var taskFields = []string{"state", "exit", "output"}
+var taskFields = []string{"state", "exit", "output", "output_ref"}
 
 // refOf takes params.x or params["x"], and the same of tasks, apart.
 func refOf(e ast.Expr) (root, name string, ok bool) {
@@ -203,6 +219,7 @@ var taskEnv = sync.OnceValue(func() *cel.Env {
 		cel.Variable("trigger", cel.ObjectType("expr.Trigger")),
 		cel.Variable("run", cel.ObjectType("expr.Run")),
 		cel.Variable("totals", cel.ObjectType("expr.Totals")),
+		cel.Variable("inputs", cel.ObjectType("expr.Inputs")),
 		cel.Variable("batch", cel.ObjectType("expr.Batch")),
 		cel.Variable("batches", cel.ListType(cel.ObjectType("expr.Batch"))),
 		cel.Variable("tasks", cel.MapType(cel.StringType, cel.MapType(cel.StringType, cel.DynType))),
@@ -211,7 +228,7 @@ var taskEnv = sync.OnceValue(func() *cel.Env {
 
 func mustEnv(vars ...cel.EnvOption) *cel.Env {
 	opts := []cel.EnvOption{
-		ext.NativeTypes(reflect.TypeFor[Batch](), reflect.TypeFor[Trigger](), reflect.TypeFor[Run](), reflect.TypeFor[Totals](),
+		ext.NativeTypes(reflect.TypeFor[Batch](), reflect.TypeFor[Trigger](), reflect.TypeFor[Run](), reflect.TypeFor[Totals](), reflect.TypeFor[Inputs](),
 			ext.ParseStructTag("json")),
 		ext.Strings(), ext.Sets(), cel.CrossTypeNumericComparisons(true), cel.DefaultUTCTimeZone(true),
 		cel.ParserRecursionLimit(64), cel.ParserExpressionSizeLimit(MaxLength),

@@ -100,6 +100,7 @@ type Vars struct {
 	params  map[string]any
 	tasks   map[string]map[string]any
 	list    []Batch
+	far     []scheduler.TaskRun // those whose output is in the object store
 }
 
 // NewVars returns the variables of a run. Params is the run's JSON object; declared gives its types, so that an integer stays one.
@@ -114,7 +115,12 @@ func NewVars(run *scheduler.Run, batches []batcher.Batch, declared map[string]sc
 
 // AddTask makes an earlier task visible. An output that is not JSON is null.
 func (v *Vars) AddTask(t *scheduler.TaskRun) {
-	task := map[string]any{"state": string(t.State), "exit": int64(t.Exit), "output": nil}
+	task := map[string]any{"state": string(t.State), "exit": int64(t.Exit), "output": nil, "output_ref": nil}
+	if ref := t.OutputRef; ref != nil {
+		delete(task, "output") // who asks for it is told, see [Program.spilled]
+		task["output_ref"] = map[string]any{"ref": ref.Ref, "sha256": ref.SHA256, "bytes": ref.Bytes}
+		v.far = append(v.far, *t)
+	}
 	if len(t.Output) > 0 {
 		if out, err := decodeJSON(t.Output); err == nil {
 			task["output"] = out
@@ -139,6 +145,8 @@ func (v *Vars) ResolveName(name string) (any, bool) {
 			IntervalEnd: r.IntervalEnd, Watermark: r.Watermark, CreatedAt: r.CreatedAt}, true
 	case "totals":
 		return Totals{Batches: int64(len(v.batches)), Events: v.run.Events, Bytes: v.run.Bytes}, true
+	case "inputs":
+		return Inputs{Digest: digest(v.batches)}, true
 	case "batch":
 		if len(v.batches) == 0 {
 			return nil, false

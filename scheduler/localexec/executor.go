@@ -33,6 +33,8 @@ type Executor struct {
 	link    *link      // nil while there is no connection
 	over    error      // why there will be none, or nil
 	changed chan struct{}
+
+	placing sync.Mutex // guards what is below outputs/ against the sweep
 }
 
 var _ scheduler.Executor = (*Executor)(nil)
@@ -50,6 +52,9 @@ func New(dir string, opt Options) (*Executor, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.RemoveAll(filepath.Join(dir, fetchingDir)); err != nil { // of a process that was killed
 		return nil, err
 	}
 	e := &Executor{dir: dir, opt: opt, changed: make(chan struct{})}
@@ -188,7 +193,7 @@ func (e *Executor) use(ctx context.Context, l *link, report func(context.Context
 	e.setLink(l, nil)
 	defer e.setLink(nil, nil)
 	return l.serve(ctx, func(ctx context.Context, m *runner.Message) error {
-		if err := report(ctx, m.Reports); err != nil {
+		if err := e.deliver(ctx, m.Reports, report); err != nil {
 			e.opt.Logger.Warn("reports were not taken", "reports", len(m.Reports), "err", err)
 			return err
 		}

@@ -33,6 +33,8 @@ type Options struct {
 	// is kept. It is asked every Sweep, default 1 minute, for each run that has kept something.
 	Ended func(ctx context.Context, run string) (bool, error)
 	Sweep time.Duration
+	// Outputs is where outputs go that are too large for a report. nil: such an output fails its attempt.
+	Outputs Outputs
 	// Logger and Registerer may be nil.
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer

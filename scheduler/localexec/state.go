@@ -28,6 +28,9 @@ func (e *Executor) sweepStates(ctx context.Context) {
 }
 
 func (e *Executor) sweepOnce(ctx context.Context) {
+	if err := e.sweepOutputs(ctx); err != nil && ctx.Err() == nil {
+		e.opt.Logger.Warn("fetched outputs are kept, although they may not be needed", "err", err)
+	}
 	runs, err := runner.States(e.dir)
 	if err != nil {
 		e.opt.Logger.Warn("state of tasks can not be listed", "err", err)

@@ -117,6 +117,7 @@ func (r *Run) Clear(tasks []int, by string, now time.Time) Delta {
 	set := make([]bool, len(r.Tasks))
 	for _, i := range tasks {
 		set[i] = true
+		s.uncache(i)
 	}
 	s.again(s.take(set, why, why), why)
 	s.conclude(why)
@@ -250,7 +251,8 @@ func (s *step) reset(i int, why string) {
 	}
 	s.override(i, scheduler.StateNone, why)
 	t.Cleared, t.Lost = t.Try, 0
-	t.External, t.Kill, t.Exit, t.Output = "", "", noExit, nil
+	t.External, t.Kill, t.Exit = "", "", noExit
+	t.Output, t.OutputRef, t.CachedFrom = nil, nil, ""
 	t.RetryAt, t.StartedAt, t.EndedAt = time.Time{}, time.Time{}, time.Time{}
 }
 

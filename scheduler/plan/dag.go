@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -8,6 +9,7 @@ import (
 
 	"millrace/scheduler"
 	"millrace/scheduler/expr"
+	"millrace/scheduler/output"
 )
 
 // DAG is one version, with its graph and its expressions ready for use. It does not change, and is safe for concurrent use.
@@ -32,6 +34,9 @@ type node struct {
 	argv     []*expr.Text
 	env      []binding
 	settings map[string]*expr.Text
+	cache    *expr.Program
+	form     [sha256.Size]byte // of what a cached output depends on, if there is a cache
+	schema   *output.Schema
 }
 
 // binding is a variable with the text of its value.
@@ -87,6 +92,9 @@ func (d *DAG) link() error {
 		if err := n.compile(t); err != nil {
 			return fmt.Errorf("task %s: %w", t.ID, err)
 		}
+		if n.form, err = d.formOf(t); err != nil {
+			return fmt.Errorf("task %s: %w", t.ID, err)
+		}
 	}
 	d.markLeaves()
 	return nil
@@ -123,8 +131,10 @@ func (n *node) compile(t *scheduler.Task) error {
 		}
 		n.argv = append(n.argv, text)
 	}
-	n.settings, err = settingsTexts(t)
-	return err
+	if n.settings, err = settingsTexts(t); err != nil {
+		return err
+	}
+	return n.compileOutput(t)
 }
 
 func bindings(env map[string]string) ([]binding, error) {

@@ -117,6 +117,21 @@ func evalArgv(argv []*expr.Text, vars *expr.Vars) ([]string, error) {
 // Frozen is the input of one task, which shares nothing with its run that changes.
 type Frozen struct{ in scheduler.Input }
 
+// Far reports whether the task reads an output from the object store.
+func (f Frozen) Far() bool { return len(f.in.UpstreamRefs) > 0 }
+
+// Place fills in where the outputs are that lie in the object store. It returns the first error of place.
+func (f Frozen) Place(place func(ref scheduler.OutputRef) (uri, path string, err error)) error {
+	for task, ref := range f.in.UpstreamRefs {
+		var err error
+		if ref.URI, ref.Path, err = place(ref.OutputRef); err != nil {
+			return fmt.Errorf("fetch the output of task %s: %w", task, err)
+		}
+		f.in.UpstreamRefs[task] = ref
+	}
+	return nil
+}
+
 // Input returns the document. Any goroutine may call it.
 func (f Frozen) Input() ([]byte, error) {
 	raw, err := json.Marshal(&f.in)
@@ -146,6 +161,13 @@ func (r *Run) Freeze(i int) Frozen {
 	}
 	for _, p := range r.upstream(i) {
 		out := r.Tasks[p].Output
+		if ref := r.Tasks[p].OutputRef; ref != nil {
+			if in.UpstreamRefs == nil {
+				in.UpstreamRefs = map[string]scheduler.UpstreamRef{}
+			}
+			in.UpstreamRefs[r.Tasks[p].Task] = scheduler.UpstreamRef{OutputRef: *ref}
+			continue
+		}
 		if len(out) == 0 {
 			out = json.RawMessage("null")
 		}

@@ -2,7 +2,6 @@ package plan
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -14,9 +13,6 @@ import (
 
 // noExit is the exit code of a task that has none.
 const noExit = -1
-
-// MaxOutput bounds a task's output, in bytes.
-const MaxOutput = 64 << 10
 
 // Why an attempt was asked to end.
 const (
@@ -69,6 +65,8 @@ type Delta struct {
 	// Kill are attempts that must be asked to end, Halt deferred tasks whose doing must be: what they started.
 	Kill []string
 	Halt []int
+	// Cached are outputs that other runs may take.
+	Cached []scheduler.Cached
 }
 
 // Empty reports whether nothing changed and nothing is to be done.
@@ -268,7 +266,8 @@ func (e Launch) apply(s *step) {
 func (s *step) next(i int) {
 	t := &s.Tasks[i]
 	t.Try++
-	t.External, t.Kill, t.Exit, t.Output = "", "", noExit, nil
+	t.External, t.Kill, t.Exit = "", "", noExit
+	t.Output, t.OutputRef, t.CachedFrom = nil, nil, ""
 	t.RetryAt, t.StartedAt, t.EndedAt = time.Time{}, time.Time{}, time.Time{}
 	s.begun[i] = s.now
 }
@@ -345,8 +344,8 @@ func (s *step) ended(i int, rep *scheduler.Report) {
 // close gives task i, whose try is over, what the verdict says.
 func (s *step) close(i int, rep *scheduler.Report, v verdict) {
 	t := &s.Tasks[i]
-	if _, ordered := wish(t.Kill); (v.state == scheduler.StateSuccess || v.output) && !ordered && len(rep.Output) > 0 {
-		t.Output = json.RawMessage(rep.Output)
+	if _, ordered := wish(t.Kill); (v.state == scheduler.StateSuccess || v.output) && !ordered {
+		s.keep(i, rep, v.state)
 	}
 	if v.lost {
 		t.Lost++

@@ -62,7 +62,7 @@ func Outcome(row *scheduler.Run, outputs map[string]json.RawMessage) (scheduler.
 	}
 	doc := SubOutput{Run: row.ID, DAG: row.DAG, State: row.State, Outputs: outputs}
 	out, err := json.Marshal(&doc)
-	if err != nil || len(out) > MaxOutput {
+	if err != nil || len(out) > scheduler.MaxOutput {
 		doc.Outputs, doc.Truncated = nil, true
 		out, _ = json.Marshal(&doc)
 	}

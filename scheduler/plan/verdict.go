@@ -148,8 +148,8 @@ func badOutput(rep *scheduler.Report) string {
 	switch {
 	case rep.OutputError != "":
 		return "its output can not be taken: " + rep.OutputError
-	case len(rep.Output) > MaxOutput:
-		return fmt.Sprintf("its output has %d bytes, the limit is %d", len(rep.Output), MaxOutput)
+	case len(rep.Output) > scheduler.MaxOutput:
+		return fmt.Sprintf("its output has %d bytes, and those above %d must come through the object store", len(rep.Output), scheduler.MaxOutput)
 	case len(rep.Output) > 0 && !json.Valid(rep.Output):
 		return "its output (MILLRACE_OUTPUT) is not JSON"
 	}

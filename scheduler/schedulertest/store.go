@@ -41,6 +41,7 @@ type Store struct {
 	attempts     map[string]scheduler.Attempt
 	moves        []scheduler.Move
 	backfills    backfills
+	cached       map[string]scheduler.Cached
 }
 
 // NewStore returns an empty store.
@@ -52,6 +53,7 @@ func NewStore() *Store {
 		cursors: map[ingest.Stream]int64{}, ticks: map[string]time.Time{},
 		runs: map[string]scheduler.Run{}, tasks: map[string][]scheduler.TaskRun{}, attempts: map[string]scheduler.Attempt{},
 		backfills: newBackfills(),
+		cached:    map[string]scheduler.Cached{},
 	}
 }
 
@@ -133,6 +135,9 @@ func (t *tx) apply(c *scheduler.Change) error {
 			a.CreatedAt, a.StartedAt, a.EndedAt = kept(a.CreatedAt), kept(a.StartedAt), kept(a.EndedAt)
 			put(t, t.s.attempts, a.ID, a)
 		}
+	}
+	for _, e := range c.Cached {
+		put(t, t.s.cached, e.ID, keptCached(e))
 	}
 	for _, m := range c.Moves {
 		if !t.exists[m.Run] {
@@ -249,7 +254,7 @@ func keptRun(r scheduler.Run) scheduler.Run {
 
 func keptTask(k scheduler.TaskRun) scheduler.TaskRun {
 	k.RetryAt, k.StartedAt, k.EndedAt = kept(k.RetryAt), kept(k.StartedAt), kept(k.EndedAt)
-	k.Output = slices.Clone(k.Output)
+	k.Output, k.OutputRef = slices.Clone(k.Output), cloneRef(k.OutputRef)
 	return k
 }
 

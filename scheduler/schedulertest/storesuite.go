@@ -52,6 +52,7 @@ func TestStore(t *testing.T, open func(t *testing.T, dir string) scheduler.Store
 		{"what is not there is not found", testNotFound},
 		{"an ended context commits nothing", testContext},
 		{"heads are replaced, versions stay", testVersions},
+		{"outputs and cached outputs are kept", testOutputs},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -24,9 +24,11 @@ type Attempt struct {
 	Trigger        Trigger
 	// Batches, oldest first, are what the run has to work on.
 	Batches []Batch
-	// Params is a JSON object with defaults filled in; [Params] reads it. Upstream has the outputs of the parents; [Step.Of] reads it.
-	Params   json.RawMessage
-	Upstream map[string]json.RawMessage
+	// Params is a JSON object with defaults filled in; [Params] reads it. Upstream has the outputs of the parents; [Step.Of] reads it. An output that
+	// is too large for the input document is in a file instead, whose name UpstreamFiles has.
+	Params        json.RawMessage
+	Upstream      map[string]json.RawMessage
+	UpstreamFiles map[string]string
 
 	// Logger takes what the task says; nil discards. Tasks use [Attempt.Log].
 	Logger *slog.Logger
@@ -140,6 +142,7 @@ func readAttempt(env func(string) string) (*Attempt, error) {
 		Batches  []Batch                    `json:"batches"`
 		Params   json.RawMessage            `json:"params"`
 		Upstream map[string]json.RawMessage `json:"upstream"`
+		Far      map[string]far             `json:"upstream_refs"`
 	}
 	if err := json.Unmarshal(text, &doc); err != nil {
 		return nil, fmt.Errorf("read input %s: %w", path, err)
@@ -150,7 +153,7 @@ func readAttempt(env func(string) string) (*Attempt, error) {
 	}
 	a := &Attempt{
 		Run: doc.Run, Task: doc.Task, Trigger: doc.Trigger, Batches: doc.Batches, Params: doc.Params, Upstream: doc.Upstream,
-		MapIndex: -1, IdempotencyKey: env("MILLRACE_IDEMPOTENCY_KEY"),
+		UpstreamFiles: filesOf(doc.Far), MapIndex: -1, IdempotencyKey: env("MILLRACE_IDEMPOTENCY_KEY"),
 		StateDir: env("MILLRACE_STATE"), HeartbeatFile: env("MILLRACE_HEARTBEAT"),
 	}
 	for name, to := range map[string]*int{"MILLRACE_TRY": &a.Try, "MILLRACE_MAP_INDEX": &a.MapIndex} {

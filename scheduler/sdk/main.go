@@ -27,8 +27,8 @@ const (
 	exitSkip    = 99
 )
 
-// MaxOutput is the most that a task may return, in bytes of JSON.
-const MaxOutput = 64 << 10
+// MaxOutput is the most that a task may return, in bytes of JSON. What is above 64 KiB goes through the object store.
+const MaxOutput = 64 << 20
 
 // skipped and final are the errors of [Skip] and [NoRetry].
 type (

@@ -43,9 +43,9 @@ func (s *Step[Out]) nodes() []*task { return []*task{s.t} }
 // Of implements [Input].
 func (s *Step[Out]) Of(a *Attempt) (Out, error) {
 	var out Out
-	raw, ok := a.Upstream[s.t.id]
-	if !ok {
-		return out, NoRetry(fmt.Errorf("take output of task %q: it is no parent of this task; add sdk.Needs", s.t.id))
+	raw, err := a.output(s.t.id)
+	if err != nil {
+		return out, err
 	}
 	if err := json.Unmarshal(raw, &out); err != nil {
 		return out, NoRetry(fmt.Errorf("take output of task %q: %w", s.t.id, err))

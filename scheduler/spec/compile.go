@@ -39,11 +39,17 @@ func Compile(file string, src []byte) ([]scheduler.DAG, error) {
 }
 
 // ReadFile is [Compile], with all that there is to say of the file.
-func ReadFile(name string, src []byte) File { return read(name, src, false) }
+func ReadFile(name string, src []byte) File { return read(name, src, reading{}) }
 
-func read(name string, src []byte, lint bool) File {
+// reading is how a file is read.
+type reading struct {
+	lints bool // warn of more
+	files readNamed
+}
+
+func read(name string, src []byte, how reading) File {
 	f := File{Name: name}
-	s := &source{file: name, lints: lint, lines: strings.Split(strings.ReplaceAll(string(src), "\r\n", "\n"), "\n")}
+	s := &source{file: name, reading: how, lines: strings.Split(strings.ReplaceAll(string(src), "\r\n", "\n"), "\n")}
 	seen := map[string]bool{}
 	roots := s.documents(src)
 	for _, root := range roots {

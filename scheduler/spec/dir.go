@@ -69,6 +69,8 @@ type entry struct {
 	fresh bool
 	sum   [sha256.Size]byte
 	file  File
+	// names are the files that it names, as they were when it was read.
+	names []namedFile
 }
 
 // NewDir returns a Dir of the directory at path; "" has built-in files only.
@@ -288,7 +290,7 @@ func (d *Dir) refresh(name, path string) bool {
 	}
 	old, at := d.files[name], time.Now()
 	due := old != nil && !old.again.IsZero() && at.After(old.again)
-	if old != nil && !old.fresh && !due && old.size == info.Size() && old.time.Equal(info.ModTime()) && old.mode == info.Mode() {
+	if old != nil && !old.fresh && !due && old.size == info.Size() && old.time.Equal(info.ModTime()) && old.mode == info.Mode() && !old.others() {
 		return false
 	}
 	now := &entry{size: info.Size(), time: info.ModTime(), mode: info.Mode(), fresh: at.Sub(info.ModTime()) < racy}
@@ -308,8 +310,8 @@ func (d *Dir) refresh(name, path string) bool {
 			now.again = at.Add(d.opts.AskAgain) // There may have been no room for its copy.
 		}
 	}
-	if old != nil && old.sum == now.sum && (!due || err != nil) {
-		now.file, now.again = old.file, cmp.Or(now.again, old.again)
+	if old != nil && old.sum == now.sum && (!due || err != nil) && !old.others() {
+		now.file, now.names, now.again = old.file, old.names, cmp.Or(now.again, old.again)
 		d.files[name] = now
 		return false
 	}
@@ -319,7 +321,7 @@ func (d *Dir) refresh(name, path string) bool {
 		d.asks[name] = now // askAll goes on
 		return false
 	default:
-		now.file = ReadFile(name, src)
+		now.file = read(name, src, reading{files: d.filesOf(path, &now.names)})
 		d.warn(&now.file)
 	}
 	d.files[name] = now

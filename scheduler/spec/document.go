@@ -23,8 +23,8 @@ const (
 
 // source is a file as the decoders see it.
 type source struct {
-	file  string
-	lints bool // warn of more
+	file string
+	reading
 	lines []string
 	errs  Errors
 	// warnings are those of documents without a fault.

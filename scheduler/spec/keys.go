@@ -135,6 +135,11 @@ var taskKeys = []Key{
 	is("tasks.*.needs", texts, "Tasks that must have ended first: its parents."),
 	is("tasks.*.rule", word(scheduler.Joins...), "How the parents must have ended: see joins.md. Default: all_success."),
 	is("tasks.*.when", expression, "The task is skipped unless this is true. It is about params, batch, batches, totals, trigger, run and tasks."),
+	is("tasks.*.output", mapping, "What the output must be."),
+	is("tasks.*.output.schema", value{"path, or mapping", node{"type": []string{"string", "object"}}}, "A JSON Schema, or the path of one relative to this file. An attempt whose output does not fit has failed."),
+	is("tasks.*.cache", mapping, "An output of an earlier run is taken instead of executing the task, if it was made of the same."),
+	is("tasks.*.cache.key", expression, "What it was made of: inputs.digest, for instance. About params, inputs, batch, batches, totals, trigger, run and tasks. Required."),
+	is("tasks.*.cache.ttl", duration, "How long an output is taken after its task has ended, at most 365d. Default: 7d."),
 	is("tasks.*.run", command, "The program with its arguments, or text for sh -c. Only a list takes ${{ }}."),
 }
 

@@ -27,7 +27,7 @@ const (
 )
 
 // Lint is [ReadFile] with more warnings: of what works and is forgotten more often than it is meant.
-func Lint(name string, src []byte) File { return read(name, src, true) }
+func Lint(name string, src []byte) File { return read(name, src, reading{lints: true}) }
 
 // lint looks at a DAG that has no fault.
 func (b *builder) lint(root ast.Node) {

@@ -192,7 +192,7 @@ func ask(ctx context.Context, name, path string, limit time.Duration) (f File, a
 	fault := &Error{File: name, Hint: fmt.Sprintf("run %q describe, which must print the DAG and end", path)}
 	switch {
 	case err == nil && !out.full:
-		f = ReadFile(name+" describe", out.data)
+		f = read(name+" describe", out.data, reading{files: ofProgram})
 		f.Name = name
 		return f, false
 	case out.full:

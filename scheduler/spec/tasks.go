@@ -34,7 +34,7 @@ type taskDefaults struct {
 
 var (
 	laterTask = []string{
-		"image", "args", "resources", "constraints", "foreach", "output", "cache",
+		"image", "args", "resources", "constraints", "foreach",
 		"concurrency", "deadline", "heartbeat", "group", "secrets", "at_least_once_fast",
 	}
 )
@@ -97,6 +97,7 @@ func (b *builder) task(p *placed) scheduler.Task {
 		"executor":    func(v ast.Node) { t.Executor = b.id(v, "executor") },
 		"rule":        func(v ast.Node) { t.Rule = b.joinRule(v) },
 	})
+	known = with(b.outputFields(&t), known)
 	b.operators(known, &t)
 	b.partFields(p, &t, known)
 	b.mapping(p.value, what, known, laterTask...)

@@ -155,6 +155,7 @@ func (t *tx) apply(c *scheduler.Change) error {
 		{"write attempts", func() error { return t.attempts(c.Attempts, exists) }},
 		{"write transitions", func() error { return t.moves(c.Moves, exists) }},
 		{"write backfills", func() error { return t.backfills(c) }},
+		{"write cached outputs", func() error { return t.cached(c.Cached) }},
 	} {
 		if err := step.do(); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)

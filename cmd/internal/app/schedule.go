@@ -10,6 +10,7 @@ import (
 	"millrace/scheduler"
 	"millrace/scheduler/engine"
 	"millrace/scheduler/localexec"
+	taskout "millrace/scheduler/output"
 	"millrace/scheduler/spec"
 	"millrace/scheduler/sqlstore"
 	"millrace/trigger/dispatch"
@@ -31,9 +32,10 @@ func (a *app) buildSchedule(ctx context.Context) error {
 		return fmt.Errorf("open store: %w", err)
 	}
 	a.onClose(store.Close)
+	outputs := taskout.NewStore(a.objects)
 	local, err := localexec.New(a.cfg.Data("tasks"), localexec.Options{
 		Slots: a.cfg.Executors.Local.Slots, MaxLog: int64(a.cfg.Executors.Local.MaxLog), RunnerArgv: a.opts.Runner,
-		Logger: a.log, Registerer: a.metrics, Ended: runEnded(store),
+		Logger: a.log, Registerer: a.metrics, Ended: runEnded(store), Outputs: outputs,
 	})
 	if err != nil {
 		return fmt.Errorf("open local executor: %w", err)
@@ -44,7 +46,7 @@ func (a *app) buildSchedule(ctx context.Context) error {
 		return err
 	}
 	s.engine, err = engine.New(store, s.executors, engine.Options{
-		Operators: operators, Env: a.taskEnv(), Logger: a.log, Registerer: a.metrics,
+		Operators: operators, Env: a.taskEnv(), Outputs: outputs, Logger: a.log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return err

@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"millrace/batcher"
+	"millrace/batcher/dirstore"
 	"millrace/ingest/vfs"
 	"millrace/scheduler"
 	"millrace/scheduler/engine"
 	"millrace/scheduler/localexec"
 	"millrace/scheduler/operator"
+	taskout "millrace/scheduler/output"
 	"millrace/scheduler/spec"
 	"millrace/scheduler/sqlstore"
 	"millrace/trigger"
@@ -57,12 +59,18 @@ func Try(ctx context.Context, o TryOptions) (detail *scheduler.RunDetail, err er
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	tasks := filepath.Join(dir, "tasks")
-	local, err := localexec.New(tasks, localexec.Options{RunnerArgv: o.Runner, Idle: time.Second})
+	objects, err := dirstore.Open(filepath.Join(dir, "outputs"), dirstore.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, objects.Close()) }()
+	large := taskout.NewStore(objects)
+	local, err := localexec.New(tasks, localexec.Options{RunnerArgv: o.Runner, Idle: time.Second, Outputs: large})
 	if err != nil {
 		return nil, err
 	}
 	eng, err := engine.New(store, map[string]scheduler.Executor{"local": local}, engine.Options{
-		Operators: operator.All(operator.Options{Program: o.Runner[0]}), Pools: poolsOf(o.DAG),
+		Operators: operator.All(operator.Options{Program: o.Runner[0]}), Pools: poolsOf(o.DAG), Outputs: large,
 	})
 	if err != nil {
 		return nil, err

@@ -3,8 +3,10 @@
 package runner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -133,37 +135,74 @@ func (p *place) outputVar(id string) string {
 func (p *place) logPath(id string) string { return filepath.Join(p.dir, LogName(id)) }
 
 // output reads what the task has written to MILLRACE_OUTPUT. The task may have put anything there: only a plain file is read, and a FIFO
-// does not hold us.
-func (p *place) output(id string) (data []byte, problem string) {
-	f, err := p.root.OpenFile(filepath.Join(attemptName(id), outputName), os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ""
-	}
-	if err != nil {
-		return nil, "could not be opened: " + explain(err).Error()
+// does not hold us. One that is too large for a report stays where it is until the report was taken: the report has the file's name, relative to
+// the runner's directory, as the reference, and no hash. The client reads it, by [OpenOutput], and puts it elsewhere.
+func (p *place) output(rep *scheduler.Report, id string) {
+	name := filepath.Join(attemptName(id), outputName)
+	f, size, problem := openOutput(p.root, name)
+	if f == nil {
+		rep.OutputError = problem
+		return
 	}
 	defer f.Close()
+	if size > scheduler.MaxOutput {
+		rep.OutputRef = &scheduler.OutputRef{Ref: name, Bytes: size}
+		return
+	}
+	data := make([]byte, size)
+	n, err := f.ReadAt(data, 0)
+	if n == 0 && err != nil {
+		rep.OutputError = "could not be read: " + explain(err).Error()
+		return
+	}
+	rep.Output = data[:n]
+}
+
+// openOutput returns a nil file, and why, if there is nothing to be read.
+func openOutput(root *os.Root, name string) (f *os.File, size int64, problem string) {
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, ""
+	}
+	if err != nil {
+		return nil, 0, "could not be opened: " + explain(err).Error()
+	}
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return nil, "could not be read: " + explain(err).Error()
+		problem = "could not be read: " + explain(err).Error()
 	case !info.Mode().IsRegular():
-		return nil, "is not a plain file"
-	case info.Size() > MaxOutput:
-		return nil, fmt.Sprintf("has %d bytes, more than %d", info.Size(), MaxOutput)
-	case info.Size() == 0:
-		return nil, ""
+		problem = "is not a plain file"
+	case info.Size() > scheduler.MaxSpilled:
+		problem = fmt.Sprintf("has %d bytes, and %d (64 MiB) is the most that a task may put out; write it to an object, and put out its address",
+			info.Size(), scheduler.MaxSpilled)
+	case info.Size() > 0:
+		return f, info.Size(), ""
 	}
-	data = make([]byte, info.Size())
-	n, err := f.ReadAt(data, 0)
-	if n == 0 && err != nil {
-		return nil, "could not be read: " + explain(err).Error()
-	}
-	return data[:n], ""
+	_ = f.Close() // only read
+	return nil, 0, problem
 }
 
-// MaxOutput is the most that a task may write to MILLRACE_OUTPUT, in bytes.
-const MaxOutput = 64 << 10
+// ReadOutput reads, below the runner's directory dir, an output that a report refers to. problem says why it can not be taken at all; nothing
+// makes it come back.
+func ReadOutput(dir string, ref scheduler.OutputRef) (body []byte, problem string, err error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	defer root.Close()
+	f, size, problem := openOutput(root, ref.Ref)
+	if f == nil {
+		return nil, cmp.Or(problem, "is gone"), nil
+	}
+	defer f.Close()
+	body = make([]byte, size) // What a process that outlived the task appends is not read.
+	n, err := io.ReadFull(f, body)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, "could not be read: " + explain(err).Error(), nil
+	}
+	return body[:n], "", nil
+}
 
 // lookPath finds argv[0] as execvp does, in PATH of env; a name with a slash is relative to the working directory.
 func lookPath(argv, env []string, work string) (string, error) {

@@ -90,7 +90,7 @@ func (r *runner) finish(a *attempt) {
 	case stopAsked:
 		rep.Reason = string(stopAsked)
 	}
-	rep.Output, rep.OutputError = r.place.output(a.id)
+	r.place.output(&rep, a.id)
 	r.ended(a, rep)
 }
 

@@ -31,7 +31,7 @@ func samples() []*Message {
 		{Kind: KindRefuse, Seq: 4, IDs: []string{"i"}, Error: "e"},
 		{Kind: KindDone, Seq: 4, Error: "e"},
 		{Kind: KindReports, Seq: 5, Reports: []scheduler.Report{{
-			Attempt: "i", Outcome: scheduler.OutcomeExited, Exit: 1, Signal: "s", Reason: "r", StartedAt: at, EndedAt: at, Output: []byte("o"),
+			Attempt: "i", Outcome: scheduler.OutcomeExited, Exit: 1, Signal: "s", Reason: "r", StartedAt: at, EndedAt: at, Output: []byte("o"), OutputRef: &scheduler.OutputRef{Ref: "f", SHA256: "h", Bytes: 7},
 			OutputError: "oe", Node: "n", External: "x", Log: "l",
 		}}},
 		{Kind: KindAck, Seq: 5}, {Kind: KindNack, Seq: 5}, {Kind: KindBye}, {Kind: KindReplaced},

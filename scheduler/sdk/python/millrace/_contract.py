@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
-from ._rows import ObjectError, Opener, rows
+from ._rows import ObjectError, Opener, open_file, rows
 
 Row = Dict[str, Any]
 
@@ -98,7 +98,7 @@ class Inputs:
     batches: Tuple[Batch, ...]
     #: with defaults filled in
     params: Mapping[str, Any]
-    #: outputs of the tasks that this one needs, by task; None for one without output
+    #: outputs of the tasks that this one needs, by task; None for one without output. A large one is read when it is asked for
     upstream: Mapping[str, Any]
     #: number of the attempt, from 1
     try_number: int = 1
@@ -127,11 +127,40 @@ def inputs() -> Inputs:
         trigger=_trigger(document.get("trigger") or {}),
         batches=tuple(_batch(raw) for raw in document.get("batches") or ()),
         params=document.get("params") or {},
-        upstream=document.get("upstream") or {},
+        upstream=_upstream(document),
         try_number=int(os.environ.get("MILLRACE_TRY") or 1),
         map_index=int(os.environ.get("MILLRACE_MAP_INDEX") or -1),
         raw=document,
     )
+
+
+class _Upstream(Mapping[str, Any]):
+    """Outputs of which some are files, each of which is read once, when it is asked for."""
+
+    def __init__(self, near: Mapping[str, Any], far: Mapping[str, Mapping[str, Any]]) -> None:
+        self._near = dict(near)
+        self._far = far
+
+    def __getitem__(self, task: str) -> Any:
+        if task not in self._near and task in self._far:
+            ref = self._far[task]
+            with open_file(ref.get("path") or ref.get("uri", "")) as file:
+                self._near[task] = json.load(file)
+        return self._near[task]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._near, *self._far]))
+
+    def __len__(self) -> int:
+        return len({*self._near, *self._far})
+
+    def __repr__(self) -> str:
+        return f"<outputs of {', '.join(self)}>"
+
+
+def _upstream(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    near, far = document.get("upstream") or {}, document.get("upstream_refs") or {}
+    return _Upstream(near, far) if far else near
 
 
 def idempotency_key() -> str:

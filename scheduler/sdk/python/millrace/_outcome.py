@@ -10,8 +10,8 @@ from typing import Any, Dict, NoReturn
 from ._contract import variable
 from ._log import log
 
-#: The most that ``output`` takes, in bytes of JSON.
-MAX_OUTPUT = 64 << 10
+#: The most that ``output`` takes, in bytes of JSON. What is above 64 KiB goes through the object store.
+MAX_OUTPUT = 64 << 20
 
 _EXIT_SKIP = 99
 _EXIT_NO_RETRY = 64

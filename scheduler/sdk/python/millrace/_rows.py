@@ -26,7 +26,7 @@ def rows(uri: str, open: Optional[Opener] = None) -> Iterator[Dict[str, Any]]:
 
     Raises ObjectError if it can not be read, or if a line is not JSON.
     """
-    with (open or _open_file)(uri) as stored, _decompressed(uri, stored) as plain:
+    with (open or open_file)(uri) as stored, _decompressed(uri, stored) as plain:
         good = 0
         try:
             for line in plain:
@@ -37,7 +37,7 @@ def rows(uri: str, open: Optional[Opener] = None) -> Iterator[Dict[str, Any]]:
             raise ObjectError(f"{uri}: after {good} good rows: {error}. Run `millrace verify`") from error
 
 
-def _open_file(uri: str) -> IO[bytes]:
+def open_file(uri: str) -> IO[bytes]:
     parts = urlsplit(uri)
     if parts.scheme not in ("", "file"):
         raise ObjectError(

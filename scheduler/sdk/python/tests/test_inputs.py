@@ -28,6 +28,30 @@ class InputsTest(unittest.TestCase):
         self.assertEqual(task.run.created_at, datetime(2026, 1, 1, tzinfo=timezone.utc))
         self.assertEqual((len(task.batches), task.batches[0].events, task.raw["totals"]["events"]), (1, 3, 3))
 
+    def test_large_outputs(self) -> None:
+        with tempfile.TemporaryDirectory() as directory, millrace.testing.task(upstream={"small": 1}) as sandbox:
+            path = os.path.join(directory, "large.json")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(["x"] * 3, file)
+            name = os.path.join(sandbox.directory, "input.json")
+            with open(name, encoding="utf-8") as file:
+                document = json.load(file)
+            document["upstream_refs"] = {
+                "large": {"ref": "k", "bytes": 9, "uri": "s3://b/k", "path": path},
+                "file": {"ref": "k", "bytes": 9, "uri": "file://" + path},
+                "far": {"ref": "k", "bytes": 9, "uri": "s3://b/k"},
+            }
+            with open(name, "w", encoding="utf-8") as file:
+                json.dump(document, file)
+            upstream = millrace.inputs().upstream
+            self.assertEqual((upstream["small"], upstream["large"], upstream["file"]), (1, ["x"] * 3, ["x"] * 3))
+            self.assertEqual(sorted(upstream), ["far", "file", "large", "small"])
+            self.assertEqual(len(upstream), 4)
+            with self.assertRaisesRegex(millrace.ObjectError, "s3://b/k: this package opens files only"):
+                upstream["far"]
+            with self.assertRaises(KeyError):
+                upstream["none"]
+
     def test_outside_of_millrace(self) -> None:
         with mock.patch.dict(os.environ):
             for name in [n for n in os.environ if n.startswith("MILLRACE_")]:
