@@ -28,6 +28,14 @@ type DAG struct {
 	Tasks []Task `json:"tasks"`
 	// Concurrency bounds the runs that are under way at once; nil: no bound.
 	Concurrency *Concurrency `json:"concurrency,omitempty"`
+	// Groups are the groups of its tasks, in the order of the file.
+	Groups []Group `json:"groups,omitempty"`
+}
+
+// Group is a group of tasks, for people: what it means for their order is in [Task.Needs].
+type Group struct {
+	ID          string `json:"id"`
+	Description string `json:"description,omitempty"`
 }
 
 // Concurrency bounds how many runs of a DAG, or of a group of them, are under way at once.
@@ -61,6 +69,8 @@ type Param struct {
 // Task is one node of a DAG.
 type Task struct {
 	ID string `json:"id"`
+	// Group is the group of tasks that it is in, "" for none. Needs name no groups: they are tasks already.
+	Group string `json:"group,omitempty"`
 	// Part is PartSetup or PartTeardown for what these keys of a DAG file have, and Pair its name there; "" for what tasks has.
 	Part string `json:"part,omitempty"`
 	Pair string `json:"pair,omitempty"`

@@ -7,6 +7,8 @@ import "context"
 type Clear struct {
 	// Tasks are the ids of those that are meant; empty is all.
 	Tasks []string
+	// Groups adds all tasks of these groups to Tasks.
+	Groups []string
 	// Failed keeps of these only what is failed, upstream_failed or cancelled.
 	Failed bool
 	// Downstream adds everything that comes after them, whatever became of it.

@@ -65,6 +65,8 @@ type TaskRun struct {
 	Task     string `json:"task"`
 	MapIndex int    `json:"map_index"`
 	State    State  `json:"state"`
+	// Group is that of the task in the DAG. It is filled in where people are shown tasks, and not stored.
+	Group string `json:"group,omitempty"`
 	// Try is the number of the present attempt, from 1; 0 before the first. Cleared is what it was at the last clear: retries begin anew there.
 	// Lost counts attempts lost to infrastructure since then.
 	Try     int `json:"tries"`

@@ -123,7 +123,7 @@ func explained(ctx context.Context, api *client, d scheduler.RunDetail) schedule
 	if d.Run.State.Terminal() || api.get(ctx, "/explain/runs/"+url.PathEscape(d.Run.ID), nil, &why) != nil {
 		return d
 	}
-	if d.Run.Reason == "" {
+	if strings.HasPrefix(why.Why.Text, d.Run.Reason) { // also of a run that was asked to end
 		d.Run.Reason = why.Why.Text
 	}
 	for _, w := range why.Tasks {

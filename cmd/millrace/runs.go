@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -95,12 +96,21 @@ func runTable(w io.Writer, d scheduler.RunDetail) error {
 			_, _ = fmt.Fprintf(w, "%s\t%s\n", line[0], line[1])
 		}
 	}
-	_, _ = fmt.Fprint(w, "\nTASK\tSTATE\tTRIES\tEXIT\tSTARTED\tTOOK\tREASON\n")
+	_, _ = fmt.Fprintf(w, "\nTASK\t%sSTATE\tTRIES\tEXIT\tSTARTED\tTOOK\tREASON\n", groupCell(d, "GROUP"))
 	for _, t := range d.Tasks {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", t.Task, t.State, t.Try, exitText(t), clock(t.StartedAt), took(t.StartedAt, t.EndedAt), t.Reason)
+		_, _ = fmt.Fprintf(w, "%s\t%s%s\t%d\t%s\t%s\t%s\t%s\n", t.Task, groupCell(d, t.Group), t.State, t.Try, exitText(t), clock(t.StartedAt),
+			took(t.StartedAt, t.EndedAt), t.Reason)
 	}
 	_, err := fmt.Fprintf(w, "\nlogs:\tmillrace runs logs %s\n", r.ID)
 	return err
+}
+
+// groupCell is a cell of the column of groups, which is there if a task is in one.
+func groupCell(d scheduler.RunDetail, text string) string {
+	if !slices.ContainsFunc(d.Tasks, func(t scheduler.TaskRun) bool { return t.Group != "" }) {
+		return ""
+	}
+	return text + "\t"
 }
 
 func newRunsLogs(g *global) *cobra.Command {

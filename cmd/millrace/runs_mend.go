@@ -16,13 +16,13 @@ import (
 )
 
 func newRunsClear(g *global) *cobra.Command {
-	var task string
+	var task, groups string
 	var failed, downstream, dryRun bool
 	c := &cobra.Command{
 		Use: "clear RUN", Short: "Execute tasks of a run again, all of them or some", Args: exactArgs(1),
 		Example: `  millrace runs clear r7x3k5q2m4n6p --task load,report --dry-run
   millrace runs clear r7x3k5q2m4n6p --task extract --downstream`,
-		Long: `Execute tasks of a run again: all of them, or those of --task, of these with --failed only what is failed, upstream_failed or cancelled, and
+		Long: `Execute tasks of a run again: all of them, or those of --task and --group, of these with --failed only what is failed, upstream_failed or cancelled, and
 with --downstream everything that comes after them as well, whatever became of it.
 
 A run that has ended goes on, by the version of the DAG that it has and on the inputs that it was given. Tries go on counting, retries begin
@@ -32,10 +32,14 @@ anew. What runs is killed first, and begins again when it has ended. --dry-run s
 			if task != "" {
 				body["tasks"] = strings.Split(task, ",")
 			}
+			if groups != "" {
+				body["groups"] = strings.Split(groups, ",")
+			}
 			return mendRun(c, g, args[0], "clear", body)
 		},
 	}
 	c.Flags().StringVar(&task, "task", "", "only these tasks, with commas between them")
+	c.Flags().StringVar(&groups, "group", "", "the tasks of these groups, with commas between them")
 	c.Flags().BoolVar(&failed, "failed", false, "only what has failed or was cancelled")
 	c.Flags().BoolVar(&downstream, "downstream", false, "and everything that comes after")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be done and do nothing")

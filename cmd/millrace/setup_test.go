@@ -110,3 +110,46 @@ func TestSetupPage(t *testing.T) {
 		}
 	}
 }
+
+const groupsDAG = `dag: day
+groups: {extract: {description: from all shops}}
+tasks:
+  one: {run: ["true"], group: extract}
+  two: {run: ["true"], group: extract}
+  load: {run: ["true"], needs: extract}
+`
+
+// TestGroups: what needs a group waits for it; people see which task is in which, and clear a group as a whole.
+func TestGroups(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "dev", "--log-level", "error", "--dags", dagDir(t, map[string]string{"day.yaml": groupsDAG}))
+	s.start()
+	s.head("day", func(h scheduler.DAGHead) bool { return h.Version != "" })
+	var r scheduler.Run
+	s.cliJSON(&r, "dags", "trigger", "day")
+	s.waitFor("done", func() bool { return len(s.succeeded("day")) == 1 })
+	var d scheduler.RunDetail
+	s.cliJSON(&d, "runs", "show", r.ID)
+	for _, task := range d.Tasks {
+		if want := map[string]string{"one": "extract", "two": "extract", "load": ""}[task.Task]; task.Group != want {
+			t.Errorf("task %s is in group %q, want %q", task.Task, task.Group, want)
+		}
+	}
+	if first, last := d.Tasks[0].EndedAt, d.Tasks[2].StartedAt; last.Before(first) {
+		t.Errorf("the task after the group started at %v, and one of it ended at %v", last, first)
+	}
+	if text, code := s.cli("runs", "show", r.ID); code != exitOK || !strings.Contains(text, "TASK  GROUP    STATE") || !strings.Contains(text, "two   extract  success") {
+		t.Errorf("runs show: exit %d\n%s", code, text)
+	}
+	if text, code := s.cli("dags", "graph", "day", "--format", "mermaid"); code != exitOK || !strings.Contains(text, `subgraph g0 ["extract: from all shops"]`) {
+		t.Errorf("dags graph: exit %d\n%s", code, text)
+	}
+	var m scheduler.Mended
+	s.cliJSON(&m, "runs", "clear", r.ID, "--group", "extract", "--dry-run")
+	if len(m.Tasks) != 2 || m.Tasks[0].Task != "one" || m.Tasks[1].Task != "two" {
+		t.Errorf("runs clear --group: %+v", m.Tasks)
+	}
+	if text := s.declined(exitNotFound, "runs", "clear", r.ID, "--group", "none"); !strings.Contains(text, `find group "none"`) {
+		t.Errorf("a group that there is not: %s", text)
+	}
+}

@@ -286,7 +286,7 @@ func TestMend(t *testing.T) {
 	r := newRig(t)
 	run := r.running()
 	for path, body := range map[string]string{
-		"/clear": `{"tasks":["a","b"],"failed":true,"downstream":true,"dry_run":true,"by":"ann"}`, "/mark": `{"state":"skipped","task":"a","by":"ann"}`,
+		"/clear": `{"tasks":["a","b"],"groups":["g"],"failed":true,"downstream":true,"dry_run":true,"by":"ann"}`, "/mark": `{"state":"skipped","task":"a","by":"ann"}`,
 	} {
 		if w := r.ask("POST", "/api/v1/runs/"+run+path, body); w.Code != http.StatusOK {
 			t.Fatalf("%s: got %d: %s", path, w.Code, w.Body)
@@ -294,7 +294,7 @@ func TestMend(t *testing.T) {
 	}
 	slices.Sort(r.control.asked)
 	want := []string{
-		"clear " + run + " {Tasks:[a b] Failed:true Downstream:true DryRun:true By:ann}", "mark " + run + " {Task:a State:skipped By:ann}",
+		"clear " + run + " {Tasks:[a b] Groups:[g] Failed:true Downstream:true DryRun:true By:ann}", "mark " + run + " {Task:a State:skipped By:ann}",
 	}
 	if !slices.Equal(r.control.asked, want) {
 		t.Errorf("got %q, want %q", r.control.asked, want)

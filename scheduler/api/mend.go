@@ -17,19 +17,20 @@ import (
 func (s *Server) clearRun(c echo.Context) error {
 	var in struct {
 		Tasks      []string `json:"tasks"`
+		Groups     []string `json:"groups"`
 		Failed     bool     `json:"failed"`
 		Downstream bool     `json:"downstream"`
 		DryRun     bool     `json:"dry_run"`
 		By         string   `json:"by"`
 	}
-	if err := s.wordOf(c, &in, "{tasks, failed, downstream, dry_run, by}"); err != nil {
+	if err := s.wordOf(c, &in, "{tasks, groups, failed, downstream, dry_run, by}"); err != nil {
 		return err
 	}
 	if err := checkBy(in.By); err != nil {
 		return err
 	}
 	m, err := s.d.Control.Clear(c.Request().Context(), param(c, "run"), scheduler.Clear{
-		Tasks: in.Tasks, Failed: in.Failed, Downstream: in.Downstream, DryRun: in.DryRun, By: in.By,
+		Tasks: in.Tasks, Groups: in.Groups, Failed: in.Failed, Downstream: in.Downstream, DryRun: in.DryRun, By: in.By,
 	})
 	return mended(c, m, err)
 }

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +21,33 @@ import (
 type task struct {
 	ID string `json:"id"`
 	scheduler.TaskRun
+}
+
+// shown returns the tasks of a run as the API shows them.
+func (s *Server) shown(c echo.Context, d *scheduler.RunDetail) []task {
+	s.fillGroups(c.Request().Context(), d)
+	return tasksOf(d.Tasks)
+}
+
+// fillGroups fills in the groups of tasks, if the run's version has some. One that can not be read leaves them out.
+func (s *Server) fillGroups(ctx context.Context, d *scheduler.RunDetail) {
+	v, err := s.d.Store.Version(ctx, d.Run.Version)
+	if err != nil || !bytes.Contains(v.Canonical, []byte(`"group":`)) {
+		return
+	}
+	var dag struct {
+		Tasks []struct{ ID, Group string } `json:"tasks"`
+	}
+	if json.Unmarshal(v.Canonical, &dag) != nil {
+		return
+	}
+	groups := map[string]string{}
+	for _, t := range dag.Tasks {
+		groups[t.ID] = t.Group
+	}
+	for i := range d.Tasks {
+		d.Tasks[i].Group = groups[d.Tasks[i].Task]
+	}
 }
 
 func tasksOf(tasks []scheduler.TaskRun) []task {
@@ -104,7 +133,7 @@ func (s *Server) getRun(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, runDetail{runOf(d.Run), tasksOf(d.Tasks), list(d.Attempts), list(d.Batches), list(d.Moves)})
+	return c.JSON(http.StatusOK, runDetail{runOf(d.Run), s.shown(c, d), list(d.Attempts), list(d.Batches), list(d.Moves)})
 }
 
 // waitRun answers when the run has ended. One wait is bounded, since proxies cut what is silent for long.
@@ -148,7 +177,7 @@ func (s *Server) listTasks(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, page[task]{Items: tasksOf(d.Tasks)})
+	return c.JSON(http.StatusOK, page[task]{Items: s.shown(c, d)})
 }
 
 func (s *Server) cancelRun(c echo.Context) error {

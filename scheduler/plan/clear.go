@@ -41,9 +41,9 @@ func wish(kill string) (scheduler.State, bool) {
 func (r *Run) Select(c scheduler.Clear) ([]int, error) {
 	meant := make([]bool, len(r.Tasks))
 	for i := range meant {
-		meant[i] = len(c.Tasks) == 0
+		meant[i] = len(c.Tasks)+len(c.Groups) == 0
 	}
-	var errs []error
+	errs := r.inGroups(c.Groups, meant)
 	for _, id := range c.Tasks {
 		i, err := r.Find(id)
 		if err != nil {
@@ -69,6 +69,31 @@ func (r *Run) Select(c scheduler.Clear) ([]int, error) {
 		}
 	}
 	return out, nil
+}
+
+// inGroups adds the tasks of groups to a set.
+func (r *Run) inGroups(groups []string, set []bool) (errs []error) {
+	for _, name := range groups {
+		found := false
+		for i := range set {
+			if r.groupOf(i) == name {
+				set[i], found = true, true
+			}
+		}
+		if !found {
+			errs = append(errs, fmt.Errorf("find group %q of run %s: %w: no task of it is in a group of this name", name, r.Row.ID, scheduler.ErrNotFound))
+		}
+	}
+	return errs
+}
+
+// groupOf returns the group of the task of row i, "" if it is in none.
+func (r *Run) groupOf(i int) string {
+	t := r.DAG.Task(r.Tasks[i].Task)
+	if t == nil {
+		return ""
+	}
+	return t.Group
 }
 
 // endedBadly reports whether a task has ended badly.

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -185,5 +186,19 @@ func TestFailOfNothing(t *testing.T) {
 	d.launch("a")
 	if delta := d.step(Fail{Reason: "no room"}); !delta.Empty() {
 		t.Errorf("a run that has begun: %+v", delta)
+	}
+}
+
+// A clear of a group is one of its tasks; one that there is not is a fault.
+func TestClearGroup(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t, "dag: d\ntasks: {a: {run: x}, b: {run: x, needs: a, group: g}, c: {run: x, needs: g}, e: {run: x, group: g}}\n")
+	d.play("a b e c", 0)
+	d.clear(scheduler.Clear{Groups: []string{"g"}, Tasks: []string{"c"}})
+	if got := d.brief(); got != "queued success scheduled none scheduled" {
+		t.Errorf("got %s", got)
+	}
+	if _, err := d.r.Select(scheduler.Clear{Groups: []string{"h"}}); !errors.Is(err, scheduler.ErrNotFound) {
+		t.Errorf("a group that there is not: got %v, want %v", err, scheduler.ErrNotFound)
 	}
 }

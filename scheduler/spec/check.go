@@ -39,7 +39,7 @@ func (b *builder) checkGraph() {
 			case need == t.ID:
 				b.errorf(at, "", "task %q needs itself", t.ID)
 			case !known:
-				b.errorf(at, suggest(need, ids), "task %q needs %q, which does not exist", t.ID, need)
+				b.errorf(at, suggest(need, b.known(ids)), "task %q needs %q, which does not exist", t.ID, need)
 			case seen[need]:
 				b.errorf(at, "", "task %q needs %q twice", t.ID, need)
 			}

@@ -90,7 +90,7 @@ func (d *decoder) document(root ast.Node) (scheduler.DAG, ast.Node) {
 	}
 	d.dag = dag.ID
 	before := len(d.errs)
-	b := &builder{decoder: d, dag: &dag, defaults: taskDefaults{infra: defaultInfraRetry}}
+	b := &builder{decoder: d, groups: map[string]*group{}, dag: &dag, defaults: taskDefaults{infra: defaultInfraRetry}}
 	d.mapping(root, "the file", b.rootFields(root), laterRoot...)
 	if at == root {
 		d.errorf(root, `add "dag: <id>"`, "the DAG has no id")
@@ -116,7 +116,10 @@ type builder struct {
 	rules    []placed
 	tasks    []placed
 	parts    []placed // setups and teardowns
-	exprs    []usedExpr
+	groups   map[string]*group
+	// groupOrder are their names in the order of the file.
+	groupOrder []string
+	exprs      []usedExpr
 }
 
 // placed is an id with its place.
@@ -145,6 +148,7 @@ func (b *builder) rootFields(root ast.Node) fields {
 		"env":         func(v ast.Node) { b.dag.Env = b.env(v, "env") },
 		"defaults":    func(v ast.Node) { b.readDefaults(v) },
 		"tasks":       func(v ast.Node) { b.readTasks(v) },
+		"groups":      func(v ast.Node) { b.readGroups(v) },
 		"setup":       func(v ast.Node) { b.readPart(v, scheduler.PartSetup) },
 		"teardown":    func(v ast.Node) { b.readPart(v, scheduler.PartTeardown) },
 	})
@@ -163,6 +167,7 @@ func (b *builder) finish(root ast.Node) {
 		b.dag.On = b.manualOnly()
 	}
 	b.finishTasks(root)
+	b.joinGroups()
 	b.joinParts()
 	b.checkRules()
 	b.checkWaits()

@@ -71,7 +71,7 @@ func (v value) or(mapping string) value { return value{v.name + ", or " + mappin
 // Keys returns all keys that this version knows, in the order in which people write them; not to be changed.
 func Keys() []Key { return allKeys }
 
-var allKeys = slices.Concat(dagKeys, paramKeys, ruleKeys, under("defaults", sharedKeys), taskKeys, operatorKeys, under("tasks.*", sharedKeys),
+var allKeys = slices.Concat(dagKeys, paramKeys, ruleKeys, groupKeys, under("defaults", sharedKeys), taskKeys, operatorKeys, under("tasks.*", sharedKeys),
 	partKeys(scheduler.PartSetup, setupKeys), partKeys(scheduler.PartTeardown, teardownKeys))
 
 var dagKeys = []Key{
@@ -132,7 +132,8 @@ var ruleKeys = []Key{
 var taskKeys = []Key{
 	is("tasks", mapping, "What a run does, by id. Required."),
 	is("tasks.*", mapping, "One task."),
-	is("tasks.*.needs", texts, "Tasks that must have ended first: its parents."),
+	is("tasks.*.needs", texts, "Tasks, or groups of them, that must have ended first: its parents."),
+	is("tasks.*.group", anyID, "The group that it is in. What needs a group needs its last tasks, those that no other of it needs."),
 	is("tasks.*.rule", word(scheduler.Joins...), "How the parents must have ended: see joins.md. Default: all_success."),
 	is("tasks.*.when", expression, "The task is skipped unless this is true. It is about params, batch, batches, totals, trigger, run and tasks."),
 	is("tasks.*.output", mapping, "What the output must be."),
@@ -208,7 +209,7 @@ func belongs(name string) string {
 
 // placeOf names a mapping for people.
 func placeOf(path string) string {
-	words := map[string]string{"": "the file", "on[]": "a rule of on", "tasks.*": "a task", "setup.*": "a setup", "teardown.*": "a teardown", "params.*": "a parameter"}
+	words := map[string]string{"": "the file", "on[]": "a rule of on", "tasks.*": "a task", "groups.*": "a group", "setup.*": "a setup", "teardown.*": "a teardown", "params.*": "a parameter"}
 	if w, ok := words[path]; ok {
 		return w
 	}

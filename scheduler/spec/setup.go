@@ -57,6 +57,8 @@ func (b *builder) partFields(p *placed, t *scheduler.Task, known fields) {
 	}
 	known["for"] = func(v ast.Node) { p.covers, p.coversAt = b.strs(v, "for"), b.list(v, "for", true) }
 	delete(known, "rule")
+	delete(known, "group")
+	delete(known, "cache") // it has to be done, each time
 	if p.part == scheduler.PartSetup {
 		return
 	}
@@ -197,12 +199,18 @@ func (b *builder) coveredBy(i int) map[string]bool {
 		}
 	}
 	for j, id := range p.covers {
+		for _, member := range b.membersOf(id) {
+			out[member] = true
+		}
+		if b.groups[id] != nil {
+			continue
+		}
 		if !slices.Contains(ids, id) {
-			hint := suggest(id, slices.Clone(ids))
+			hint := suggest(id, b.known(ids))
 			if hint == "" {
 				hint = "its tasks are " + strings.Join(ids, ", ")
 			}
-			b.errorf(p.coversAt[j], hint, "%s is for %q, which is no task", p.what(), id)
+			b.errorf(p.coversAt[j], hint, "%s is for %q, which is neither a task nor a group", p.what(), id)
 			continue
 		}
 		out[id] = true

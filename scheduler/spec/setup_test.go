@@ -62,11 +62,11 @@ func TestPartFaults(t *testing.T) {
 	t.Parallel()
 	const tasks = "\ntasks: {a: {run: x}, b: {run: x, needs: a}}"
 	for _, tt := range []struct{ src, want string }{
-		{"setup: {c: {run: x, for: d}}" + tasks, `setup "c" is for "d", which is no task`},
+		{"setup: {c: {run: x, for: d}}" + tasks, `setup "c" is for "d", which is neither a task nor a group`},
 		{"setup: {c: {run: x, for: []}}" + tasks, `setup "c" is for no task`},
 		{"setup: {c: {}}" + tasks, `setup "c" has no run`},
 		{"setup: {c: {run: x, rule: all_done}}" + tasks, `unknown key "rule" in setup "c" (rule is a key of a task)`},
-		{"teardown: {c: {run: x, needs: a}}" + tasks, `unknown key "needs" in teardown "c" (needs is a key of a task and of a setup)`},
+		{"teardown: {c: {run: x, needs: a}}" + tasks, `unknown key "needs" in teardown "c" (needs is a key of a group and of a task and of a setup)`},
 		{"setup: {c: {run: x, fail_run: true}}" + tasks, `(fail_run is a key of a teardown)`},
 		{"setup: {a: {run: x}}" + tasks, `setup "a" has the name of a task`},
 		{"setup: {c: {run: x}}\ntasks: {c_setup: {run: x}}", `task "c_setup" has the id that setup "c" gets`},

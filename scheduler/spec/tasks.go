@@ -35,7 +35,7 @@ type taskDefaults struct {
 var (
 	laterTask = []string{
 		"image", "args", "resources", "constraints", "foreach",
-		"concurrency", "deadline", "heartbeat", "group", "secrets", "at_least_once_fast",
+		"concurrency", "deadline", "heartbeat", "secrets", "at_least_once_fast",
 	}
 )
 
@@ -96,6 +96,7 @@ func (b *builder) task(p *placed) scheduler.Task {
 		"timeout":     func(v ast.Node) { b.timeout(v, &t.Timeout) },
 		"executor":    func(v ast.Node) { t.Executor = b.id(v, "executor") },
 		"rule":        func(v ast.Node) { t.Rule = b.joinRule(v) },
+		"group":       func(v ast.Node) { t.Group = b.id(v, "group") },
 	})
 	known = with(b.outputFields(&t), known)
 	b.operators(known, &t)

@@ -1,15 +1,17 @@
 package dagfactory
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
 	yaml "github.com/goccy/go-yaml"
 )
 
-// group is a task group: it is taken apart, since tasks stand for themselves here.
+// group is a task group. What needs it is written out, since groups within groups have no counterpart: a task is in the innermost.
 type group struct {
 	at      place
+	id      string // millrace's
 	parent  string
 	needs   []string
 	members []string // tasks, and those of groups within
@@ -47,7 +49,12 @@ func (b *builder) readGroups(tasks []field) {
 			g.parent = p.text
 		}
 		b.groups[f.key] = g
-		b.note(f.at, "task group "+f.key, "its tasks stand for themselves: what needs the group needs its last tasks")
+		if g.id = b.id(f.at, f.key, "task group"); slices.Contains(slices.Collect(maps.Values(b.ids)), g.id) {
+			g.id += "_group" // here tasks and groups share their names
+		}
+		if g.parent != "" {
+			b.note(f.at, "task group "+f.key, "groups are not within groups: its tasks are in this one only")
+		}
 		for _, key := range f.value.fields {
 			if !slices.Contains([]string{"dependencies", "parent_group_name", "group_name", "tooltip", "prefix_group_id"}, key.key) {
 				b.other(key)
@@ -133,6 +140,9 @@ func (b *builder) task(f field, tasks []field) yaml.MapSlice {
 	var out yaml.MapSlice
 	if needs := b.needs(f, tasks); len(needs) > 0 {
 		out = append(out, yaml.MapItem{Key: "needs", Value: needs})
+	}
+	if name := f.value.get("task_group_name"); name != nil && b.groups[name.text] != nil {
+		out = append(out, yaml.MapItem{Key: "group", Value: b.groups[name.text].id})
 	}
 	rule := f.value.get("trigger_rule")
 	if rule == nil {

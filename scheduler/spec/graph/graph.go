@@ -97,6 +97,9 @@ func branch(b *strings.Builder, below map[string][]*scheduler.Task, parent, inde
 // taskNotes is what the tree does not show of a task.
 func taskNotes(t *scheduler.Task, parent string) []string {
 	var notes []string
+	if t.Group != "" {
+		notes = append(notes, "in "+t.Group)
+	}
 	others := slices.DeleteFunc(slices.Clone(t.Needs), func(id string) bool { return id == parent })
 	if len(others) > 0 {
 		notes = append(notes, "also after "+strings.Join(others, ", "))
@@ -162,6 +165,15 @@ func mermaid(d *scheduler.DAG) string {
 		number[t.ID] = i
 		fmt.Fprintf(&b, "  t%d[\"%s\"]\n", i, quote.Replace(label(&t, " · ")))
 	}
+	for i, g := range d.Groups {
+		fmt.Fprintf(&b, "  subgraph g%d [\"%s\"]\n", i, quote.Replace(groupLabel(g)))
+		for _, t := range d.Tasks {
+			if t.Group == g.ID {
+				fmt.Fprintf(&b, "    t%d\n", number[t.ID])
+			}
+		}
+		b.WriteString("  end\n")
+	}
 	for i, r := range d.On {
 		fmt.Fprintf(&b, "  r%d([\"%s\"])\n", i, quote.Replace(r.ID+": "+ruleText(r)))
 		for j, t := range d.Tasks {
@@ -186,6 +198,13 @@ func label(t *scheduler.Task, sep string) string {
 	return t.ID + sep + t.Rule
 }
 
+func groupLabel(g scheduler.Group) string {
+	if g.Description == "" {
+		return g.ID
+	}
+	return g.ID + ": " + oneLine(g.Description)
+}
+
 // dot draws for Graphviz.
 func dot(d *scheduler.DAG) string {
 	var b strings.Builder
@@ -193,6 +212,15 @@ func dot(d *scheduler.DAG) string {
 	fmt.Fprintf(&b, "digraph %s {\n  rankdir=LR;\n  node [shape=box];\n", quote(d.ID))
 	for _, t := range d.Tasks {
 		fmt.Fprintf(&b, "  %s [label=%s];\n", quote(t.ID), quote(label(&t, " · ")))
+	}
+	for i, g := range d.Groups { // Graphviz draws a box around what is called cluster
+		fmt.Fprintf(&b, "  subgraph cluster_%d {\n    label=%s;\n", i, quote(groupLabel(g)))
+		for _, t := range d.Tasks {
+			if t.Group == g.ID {
+				fmt.Fprintf(&b, "    %s;\n", quote(t.ID))
+			}
+		}
+		b.WriteString("  }\n")
 	}
 	for _, r := range d.On {
 		name := quote("on " + r.ID)

@@ -140,3 +140,21 @@ func TestRuleText(t *testing.T) {
 		}
 	}
 }
+
+func TestGroups(t *testing.T) {
+	t.Parallel()
+	d := scheduler.DAG{ID: "d", Groups: []scheduler.Group{{ID: "g", Description: "all\nof it"}}, Tasks: []scheduler.Task{
+		{ID: "a"}, {ID: "b", Group: "g", Needs: []string{"a"}}, {ID: "c", Group: "g", Needs: []string{"b"}},
+	}}
+	for format, want := range map[string]string{
+		"text": "d\n  started by people only\n└─ a\n   └─ b  (in g)\n      └─ c  (in g)\n",
+		"mermaid": "%% d\nflowchart LR\n  t0[\"a\"]\n  t1[\"b\"]\n  t2[\"c\"]\n  subgraph g0 [\"g: all of it\"]\n    t1\n    t2\n  end\n" +
+			"  t0 --> t1\n  t1 --> t2\n",
+		"dot": "digraph \"d\" {\n  rankdir=LR;\n  node [shape=box];\n  \"a\" [label=\"a\"];\n  \"b\" [label=\"b\"];\n  \"c\" [label=\"c\"];\n" +
+			"  subgraph cluster_0 {\n    label=\"g: all of it\";\n    \"b\";\n    \"c\";\n  }\n  \"a\" -> \"b\";\n  \"b\" -> \"c\";\n}\n",
+	} {
+		if got, err := Draw(&d, format); err != nil || got != want {
+			t.Errorf("%s: %v, -want +got:\n%s", format, err, cmp.Diff(want, got))
+		}
+	}
+}
