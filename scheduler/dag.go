@@ -86,10 +86,13 @@ type Task struct {
 	Run   []string          `json:"run,omitempty"`
 	Shell string            `json:"shell,omitempty"`
 	Env   map[string]string `json:"env,omitempty"`
-	// HTTP, Wait and SQL are the settings of the kinds with these names.
+	// HTTP, Wait, SQL and Use are the settings of the kinds with these names.
 	HTTP *HTTP `json:"http,omitempty"`
 	Wait *Wait `json:"wait,omitempty"`
 	SQL  *SQL  `json:"sql,omitempty"`
+	Use  *Use  `json:"use,omitempty"`
+	// Container is the image in which a task of KindImage runs.
+	Container *Container `json:"container,omitempty"`
 	// Approval and SubDAG are those of the kinds that take no slot; see [Task.Parks].
 	Approval *Approval `json:"approval,omitempty"`
 	SubDAG   *SubDAG   `json:"dag,omitempty"`

@@ -141,6 +141,9 @@ type Launch struct {
 	// files that it made, and MILLRACE_STATE, a directory of Run, Task and MapIndex that the task may make and that outlives the attempt.
 	Argv []string
 	Env  []string
+	// Container is the image to run in, with its expressions evaluated; nil: a process of the machine. Without Argv the image's own entrypoint
+	// gets Container.Args. An executor that runs no images reports OutcomeRefused.
+	Container *Container
 	// Input is the JSON document of the task contract.
 	Input []byte
 	// Timeout is from exec to SIGTERM, 0 is none; Grace from SIGTERM to SIGKILL.

@@ -13,6 +13,8 @@ const (
 	KindHTTP    = "http"    // sends [Task.HTTP]
 	KindWait    = "wait"    // waits for [Task.Wait]
 	KindSQL     = "sql"     // executes [Task.SQL]
+	KindUse     = "use"     // executes the operator of [Task.Use]
+	KindImage   = "image"   // runs in the container image of [Task.Container]
 )
 
 // HTTP is one request, and which answers are a success. Expressions may stand in the path and the query of URL, in values of Headers, and
@@ -61,6 +63,31 @@ type SQL struct {
 	MaxRows int `json:"max_rows"`
 }
 
+// Use is an operator of somebody else: an executable beside the DAG files.
+type Use struct {
+	Name string `json:"name"`
+	// Program is the executable. It is started as `<Program> run-task <task>`.
+	Program string `json:"program,omitempty"`
+	// With are the settings, a JSON object; in texts there may be expressions.
+	With json.RawMessage `json:"with"`
+}
+
+// Container is an image that a task runs in. [Task.Run] or [Task.Shell] replace the image's own entrypoint.
+type Container struct {
+	// Image is a reference as registries have it: "registry.example/load:1.4", or with a digest.
+	Image string `json:"image"`
+	// Args are appended to the image's own entrypoint. There are none beside Run or Shell.
+	Args []string `json:"args,omitempty"`
+	// Pull is PullMissing or PullAlways; "" is PullMissing.
+	Pull string `json:"pull,omitempty"`
+}
+
+// When an image is fetched.
+const (
+	PullMissing = "missing" // if it is not there
+	PullAlways  = "always"  // for each attempt, so that a tag that was moved counts
+)
+
 // Eval evaluates the expressions in an operator's settings.
 type Eval interface {
 	// Text returns text with each ${{ }} replaced by its value as escape returns it; what stands around them is not escaped. nil escapes
@@ -95,6 +122,9 @@ func (t *Task) Texts() []string {
 		for _, name := range slices.Sorted(maps.Keys(t.SQL.Params)) {
 			out = append(out, jsonTexts(t.SQL.Params[name])...)
 		}
+	}
+	if t.Use != nil {
+		out = append(out, jsonTexts(t.Use.With)...)
 	}
 	return append(out, t.parkedTexts()...)
 }

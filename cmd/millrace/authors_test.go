@@ -234,3 +234,51 @@ func (s *server) saysInRun(dag string, try int, want ...string) {
 		}
 	}
 }
+
+// TestOwnOperatorsPage runs docs/own-operators.md: an operator in Go and one in Python, used by a DAG; then settings that one does not take, and a
+// new build of it.
+func TestOwnOperatorsPage(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "dags")
+	if n := pageFiles(t, "docs/own-operators.md", dir); n != 4 {
+		t.Fatalf("the page has %d files, want 4", n)
+	}
+	src, file := dir+"-src/copy", filepath.Join(dir, "nightly.yaml")
+	if text, code := validated(t, file); code != exitFailed || !strings.Contains(text, `operator "copy" is not known: there is no copy.op`) {
+		t.Errorf("without the operator: exit %d, %s", code, text)
+	}
+	goRun(t, src, "vet", ".")
+	goRun(t, src, "build", "-o", filepath.Join(dir, "copy.op"), ".")
+	if text, code := validated(t, file); code != exitOK {
+		t.Fatalf("dags validate: exit %d, %s", code, text)
+	}
+	s := newServer(t, "dev", "--log-level", "error", "--dags", dir)
+	s.start()
+	first := s.head("nightly", func(h scheduler.DAGHead) bool { return h.Version != "" && h.Error == "" })
+	s.triggered("nightly", "--param", "day=2026-11-24")
+	s.saysInRun("nightly", 1, "msg=copying table=orders day=2026-11-24 columns=2 try=1", "error: the table is locked", "to all: 42 rows of 2026-11-24 (run r")
+	s.saysInRun("nightly", 2, "try=2")
+	if text, code := s.cli("dags", "diff", dir); code != exitOK {
+		t.Errorf("the copy that the server runs is a difference: exit %d, %s", code, text)
+	}
+	if text, said, code := millrace(t, dir, nil, "dags", "test", "nightly.yaml"); code != exitOK || !strings.Contains(text+said, "to all: 42 rows of 2026-11-23") {
+		t.Errorf("dags test: exit %d, %s%s", code, text, said)
+	}
+
+	text := readPage(t, file)
+	write(t, file, strings.Replace(text, "columns: [id, total]", "columns: id", 1))
+	broken := s.head("nightly", func(h scheduler.DAGHead) bool { return h.Error != "" })
+	if broken.Version != first.Version || !strings.Contains(broken.Error, "at /columns") || !strings.Contains(broken.Error, "nightly.yaml:6:") {
+		t.Errorf("version %s, want %s; error:\n%s", broken.Version, first.Version, broken.Error)
+	}
+	write(t, file, text)
+	s.head("nightly", func(h scheduler.DAGHead) bool { return h.Error == "" })
+	write(t, src+"/main.go", strings.Replace(readPage(t, src+"/main.go"), `"rows": 42`, `"rows": 43`, 1))
+	remove(t, filepath.Join(dir, "copy.op"))
+	goRun(t, src, "build", "-o", filepath.Join(dir, "copy.op"), ".")
+	s.head("nightly", func(h scheduler.DAGHead) bool { return h.Error == "" && h.Version != first.Version })
+	s.kill()
+	s.start()
+	s.triggered("nightly")
+	s.saysInRun("nightly", 1, "to all: 43 rows")
+}

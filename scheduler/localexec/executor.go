@@ -90,6 +90,11 @@ func launchMessages(attempts []scheduler.Launch) []*runner.Message {
 	var m *runner.Message
 	bytes := 0
 	for _, l := range attempts {
+		if c := l.Container; c != nil {
+			out = append(out, &runner.Message{Kind: runner.KindRefuse, IDs: []string{l.ID},
+				Error: fmt.Sprintf("the local executor starts programs of this machine, and runs no images (%s); name an executor that does", c.Image)})
+			continue
+		}
 		n := len(l.Input)
 		for _, s := range l.Argv {
 			n += len(s)

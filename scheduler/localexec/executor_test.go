@@ -85,6 +85,12 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: got %s %q, want refused with %q", tt.name, rep.Outcome, rep.Reason, tt.want)
 		}
 	}
+	image := script("r1.image.-1.1", "true")
+	image.Container = &scheduler.Container{Image: "registry.example/load:1.4"}
+	r.launch(image)
+	if rep := r.await(image.ID); rep.Outcome != scheduler.OutcomeRefused || !strings.Contains(rep.Reason, "runs no images (registry.example/load:1.4)") {
+		t.Errorf("an image: got %s %q, want refused", rep.Outcome, rep.Reason)
+	}
 	l := script("r1.large.-1.1", "true")
 	l.Input = make([]byte, 17<<20)
 	r.launch(l)

@@ -18,12 +18,15 @@ const Variable = "MILLRACE_OPERATOR"
 // MaxOutput is the most that an operator puts out, in bytes: what every task may write to MILLRACE_OUTPUT.
 const MaxOutput = 64 << 10
 
-// Envelope is what an operator's process is told. One of HTTP, Wait and SQL is set; texts in it have had their expressions evaluated.
+// Envelope is what an operator's process is told. One of HTTP, Wait, SQL and Use is set; texts in it have had their expressions evaluated.
 type Envelope struct {
 	V    int             `json:"v"`
 	HTTP *scheduler.HTTP `json:"http,omitempty"`
 	Wait *scheduler.Wait `json:"wait,omitempty"`
 	SQL  *scheduler.SQL  `json:"sql,omitempty"`
+	// Use is the name of an operator of somebody else, With are its settings.
+	Use  string          `json:"use,omitempty"`
+	With json.RawMessage `json:"with,omitempty"`
 	// AllowPrivate permits HTTP requests to addresses that are not public.
 	AllowPrivate bool `json:"allow_private,omitempty"`
 	// Objects says where the object store is, in the words of whoever built the operators; for Wait.
@@ -47,7 +50,7 @@ func All(opts Options) map[string]scheduler.Operator {
 		opts.Program = "millrace"
 	}
 	out := map[string]scheduler.Operator{}
-	for _, op := range []scheduler.Operator{Command{}, HTTP{opts}, Wait{opts}, SQL{opts}} {
+	for _, op := range []scheduler.Operator{Command{}, HTTP{opts}, Wait{opts}, SQL{opts}, Use{}, Image{}} {
 		out[op.Kind()] = op
 	}
 	return out

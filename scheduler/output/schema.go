@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -60,7 +61,7 @@ func tidy(err error) string {
 	var fault *jsonschema.SchemaValidationError
 	if errors.As(err, &fault) {
 		if own, ok := errors.AsType[*jsonschema.ValidationError](fault.Err); ok {
-			return "it is not a JSON Schema: " + faults(own)
+			return "it is not a JSON Schema: " + faults(own, nil)
 		}
 	}
 	text := strings.ReplaceAll(err.Error(), place+"this#", "")
@@ -68,7 +69,10 @@ func tidy(err error) string {
 }
 
 // Check returns what is wrong with an output, with the place of each fault, or "". An absent output is checked as null.
-func (s *Schema) Check(text []byte) string {
+func (s *Schema) Check(text []byte) string { return s.CheckBut(text, nil) }
+
+// CheckBut is Check, which leaves alone the texts for which open is true: what they will be is not known yet. nil: there are none.
+func (s *Schema) CheckBut(text []byte, open func(text string) bool) string {
 	if len(text) > scheduler.MaxChecked {
 		return fmt.Sprintf("it has %d bytes, and outputs that have a schema may have %d", len(text), scheduler.MaxChecked)
 	}
@@ -84,21 +88,25 @@ func (s *Schema) Check(text []byte) string {
 	case err == nil:
 		return ""
 	case errors.As(err, &fault):
-		return faults(fault)
+		return faults(fault, func(at []string) bool {
+			text, ok := valueAt(val, at).(string)
+			return ok && open != nil && open(text)
+		})
 	default:
 		return err.Error()
 	}
 }
 
-// faults names the first of the faults that have no others below them: "at /rows/0/id: got string, want number".
-func faults(err *jsonschema.ValidationError) string {
+// faults names the first of the faults that have no others below them, but for those at places that are left alone:
+// "at /rows/0/id: got string, want number".
+func faults(err *jsonschema.ValidationError, alone func(at []string) bool) string {
 	var out []string
 	var walk func(e *jsonschema.ValidationError)
 	walk = func(e *jsonschema.ValidationError) {
 		for _, c := range e.Causes {
 			walk(c)
 		}
-		if len(e.Causes) == 0 {
+		if len(e.Causes) == 0 && (alone == nil || !alone(e.InstanceLocation)) {
 			unit := e.BasicOutput()
 			out = append(out, fmt.Sprintf("at %s: %s", cmp.Or(clip(unit.InstanceLocation), "the top"), clip(unit.Error.String())))
 		}
@@ -111,6 +119,25 @@ func faults(err *jsonschema.ValidationError) string {
 		out, more = out[:maxFaults], fmt.Sprintf("; and %d more", n)
 	}
 	return strings.Join(out, "; ") + more
+}
+
+// valueAt returns the value at a place, nil if there is none.
+func valueAt(val any, place []string) any {
+	for _, token := range place {
+		switch v := val.(type) {
+		case map[string]any:
+			val = v[token]
+		case []any:
+			i, err := strconv.Atoi(token)
+			if err != nil || i < 0 || i >= len(v) {
+				return nil
+			}
+			val = v[i]
+		default:
+			return nil
+		}
+	}
+	return val
 }
 
 // clip bounds what comes from an output.

@@ -30,13 +30,14 @@ type node struct {
 	// leaf says that a run fails if it does: nothing comes after it, but teardowns; or it is a teardown of which that is asked.
 	leaf bool
 
-	when     *expr.Program
-	argv     []*expr.Text
-	env      []binding
-	settings map[string]*expr.Text
-	cache    *expr.Program
-	form     [sha256.Size]byte // of what a cached output depends on, if there is a cache
-	schema   *output.Schema
+	when *expr.Program
+	// argv is that of run, args that of an image's entrypoint.
+	argv, args []*expr.Text
+	env        []binding
+	settings   map[string]*expr.Text
+	cache      *expr.Program
+	form       [sha256.Size]byte // of what a cached output depends on, if there is a cache
+	schema     *output.Schema
 }
 
 // binding is a variable with the text of its value.
@@ -124,17 +125,30 @@ func (n *node) compile(t *scheduler.Task) error {
 	if n.env, err = bindings(t.Env); err != nil {
 		return err
 	}
-	for _, arg := range t.Run {
-		text, err := expr.CompileText(arg)
-		if err != nil {
-			return fmt.Errorf("run: %w", err)
+	if n.argv, err = arguments(t.Run); err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	if t.Container != nil {
+		if n.args, err = arguments(t.Container.Args); err != nil {
+			return fmt.Errorf("args: %w", err)
 		}
-		n.argv = append(n.argv, text)
 	}
 	if n.settings, err = settingsTexts(t); err != nil {
 		return err
 	}
 	return n.compileOutput(t)
+}
+
+func arguments(list []string) ([]*expr.Text, error) {
+	var out []*expr.Text
+	for _, arg := range list {
+		text, err := expr.CompileText(arg)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, text)
+	}
+	return out, nil
 }
 
 func bindings(env map[string]string) ([]binding, error) {

@@ -36,6 +36,10 @@ func (r *Run) Launch(i, try int, op scheduler.Operator, base []string) (schedule
 	if task.Run, err = evalArgv(r.DAG.nodes[i].argv, vars); err != nil {
 		return scheduler.Launch{}, fmt.Errorf("run: %w", err)
 	}
+	container, err := r.container(i, vars)
+	if err != nil {
+		return scheduler.Launch{}, err
+	}
 	env := map[string]string{}
 	for _, kv := range base {
 		if name, val, ok := strings.Cut(kv, "="); ok {
@@ -58,13 +62,27 @@ func (r *Run) Launch(i, try int, op scheduler.Operator, base []string) (schedule
 		return scheduler.Launch{}, err
 	}
 	l := scheduler.Launch{
-		ID: t.AttemptID(try), Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: try, Argv: argv,
+		ID: t.AttemptID(try), Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: try, Argv: argv, Container: container,
 		Timeout: task.Timeout.Run, Grace: r.Grace(i), Heartbeat: task.Timeout.Heartbeat,
 	}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		l.Env = append(l.Env, name+"="+env[name])
 	}
 	return l, nil
+}
+
+// container is the image that task i runs in, or nil.
+func (r *Run) container(i int, vars *expr.Vars) (*scheduler.Container, error) {
+	c := r.DAG.Tasks[i].Container
+	if c == nil {
+		return nil, nil
+	}
+	out := *c
+	var err error
+	if out.Args, err = evalArgv(r.DAG.nodes[i].args, vars); err != nil {
+		return nil, fmt.Errorf("args: %w", err)
+	}
+	return &out, nil
 }
 
 // Grace is from SIGTERM to SIGKILL for task i.
@@ -197,7 +215,7 @@ func (r *Run) vars(refs []expr.Ref) (*expr.Vars, error) {
 
 func (r *Run) launchVars(i int) (*expr.Vars, error) {
 	var refs []expr.Ref
-	for _, text := range r.DAG.nodes[i].argv {
+	for _, text := range slices.Concat(r.DAG.nodes[i].argv, r.DAG.nodes[i].args) {
 		refs = append(refs, text.Refs()...)
 	}
 	for _, list := range [][]binding{r.DAG.env, r.DAG.nodes[i].env} {

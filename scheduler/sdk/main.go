@@ -74,6 +74,11 @@ func serve(ctx context.Context, dags []*DAG, p process) int {
 		err = NoRetry(fmt.Errorf("usage: %s | %s TASK\nThis program is a DAG: put it into the DAG directory of millrace, executable, "+
 			"with a name that ends in .dag", verbDescribe, verbRun))
 	}
+	return p.exit(err)
+}
+
+// exit says how the process ends, and returns its exit code.
+func (p process) exit(err error) int {
 	var skip skipped
 	switch {
 	case err == nil:
@@ -88,6 +93,9 @@ func serve(ctx context.Context, dags []*DAG, p process) int {
 	}
 	return exitFailed
 }
+
+// logger is where a task logs.
+func (p process) logger() *slog.Logger { return slog.New(slog.NewTextHandler(p.out, nil)) }
 
 func describe(dags []*DAG, w io.Writer) error {
 	exe, err := os.Executable()
@@ -115,7 +123,7 @@ func runTask(ctx context.Context, dags []*DAG, p process) error {
 	if err != nil {
 		return NoRetry(err)
 	}
-	a.Logger = slog.New(slog.NewTextHandler(p.out, nil))
+	a.Logger = p.logger()
 	out, err := t.run(ctx, a)
 	if err != nil || out == nil {
 		return err

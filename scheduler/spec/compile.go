@@ -63,6 +63,12 @@ func read(name string, src []byte, how reading) File {
 		seen[dag.ID] = true
 		if len(s.errs) == before {
 			f.DAGs = append(f.DAGs, dag)
+			if len(d.uses) > 0 {
+				if f.uses == nil {
+					f.uses = map[string][]use{}
+				}
+				f.uses[dag.ID] = d.uses
+			}
 		}
 	}
 	if len(roots) == 0 && len(s.errs) == 0 {
@@ -135,7 +141,11 @@ type placed struct {
 	coversAt   []ast.Node
 	// rule are the parts of a rule.
 	rule ruleNodes
+	own  ownKeys
 }
+
+// ownKeys are where the keys of a task stand that go with another one, use or image, which may come after them.
+type ownKeys struct{ with, args, pull ast.Node }
 
 func (b *builder) rootFields(root ast.Node) fields {
 	known := with(b.dagLimitFields(), fields{

@@ -23,6 +23,7 @@ type decoder struct {
 	anchors map[string]ast.Node
 	visits  int
 	merging int // depth of merge keys
+	uses    []use
 }
 
 // fields says what to do with the value of each key of a mapping.

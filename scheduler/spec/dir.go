@@ -41,7 +41,7 @@ const maxFiles = 20_000
 // racy is how young a file's time may be, when it is read, for a later change to keep that time.
 const racy = 2 * time.Second
 
-// Dir watches a directory of DAG files: every *.yaml and *.yml in it and below, and every program, *.dag, except in hidden directories. It
+// Dir watches a directory of DAG files: every *.yaml and *.yml in it and below, and every program, *.dag, and operator, *.op, except in hidden directories. It
 // reads a file again only when its size, time or mode changed, and compiles it, or asks it, only when its content did.
 type Dir struct {
 	path  string
@@ -71,6 +71,8 @@ type entry struct {
 	file  File
 	// names are the files that it names, as they were when it was read.
 	names []namedFile
+	// op is the operator that the file is, or nil.
+	op *Operator
 }
 
 // NewDir returns a Dir of the directory at path; "" has built-in files only.
@@ -171,8 +173,11 @@ func (d *Dir) Read() Set {
 
 func (d *Dir) set(partial bool) Set {
 	set := Set{Partial: partial}
+	ops := d.operators()
 	for _, name := range slices.Sorted(maps.Keys(d.files)) {
-		set.Files = append(set.Files, d.files[name].file)
+		if e := d.files[name]; e.op == nil || len(e.file.Faults) > 0 {
+			set.Files = append(set.Files, e.file.With(ops))
+		}
 	}
 	set.Files = append(set.Files, d.built...)
 	return set
@@ -209,7 +214,7 @@ func (d *Dir) scan(ctx context.Context, w *fsnotify.Watcher) (changed, partial b
 				}
 			}
 			return nil
-		case !IsDAGFile(path) || len(found) >= maxFiles:
+		case !IsDAGFile(path) && !IsOperator(path) || len(found) >= maxFiles:
 			return nil
 		}
 		if d.refresh(name, path) {
@@ -295,7 +300,8 @@ func (d *Dir) refresh(name, path string) bool {
 	}
 	now := &entry{size: info.Size(), time: info.ModTime(), mode: info.Mode(), fresh: at.Sub(info.ModTime()) < racy}
 	var src []byte
-	if IsProgram(path) {
+	program := IsProgram(path) || IsOperator(path)
+	if program {
 		now.pin, now.sum, err = d.pin(path)
 	} else if src, err = readBounded(path); err == nil {
 		now.sum = sha256.Sum256(src)
@@ -306,18 +312,18 @@ func (d *Dir) refresh(name, path string) bool {
 	if err != nil {
 		now.file = faulty(name, err)
 		now.sum = sha256.Sum256([]byte("fault " + err.Error()))
-		if _, own := errors.AsType[*Error](err); IsProgram(path) && !own {
+		if _, own := errors.AsType[*Error](err); program && !own {
 			now.again = at.Add(d.opts.AskAgain) // There may have been no room for its copy.
 		}
 	}
 	if old != nil && old.sum == now.sum && (!due || err != nil) && !old.others() {
-		now.file, now.names, now.again = old.file, old.names, cmp.Or(now.again, old.again)
+		now.file, now.op, now.names, now.again = old.file, old.op, old.names, cmp.Or(now.again, old.again)
 		d.files[name] = now
 		return false
 	}
 	switch {
 	case err != nil:
-	case IsProgram(path):
+	case program:
 		d.asks[name] = now // askAll goes on
 		return false
 	default:

@@ -50,4 +50,9 @@ var runKeys = []Key{
 	is("tasks.*.dag.wait", boolean, "Whether the task ends with that run, and as it does. Default: true; false: as soon as it is started."),
 	is("tasks.*.dag.inputs", word(inputsWords...), "Which of the batches of this run that one is given. Default: all."),
 	is("tasks.*.sql.max_rows", count(operator.MaxRows), "Rows of a result that become the output. Default: 100."),
+	is("tasks.*.image", anyText, "The container image that the task runs in, for executors that run images. run replaces its own entrypoint."),
+	is("tasks.*.args", texts, "Arguments that are appended to the image's own entrypoint, with ${{ }}."),
+	is("tasks.*.pull", word(pulls...), "When the image is fetched. Default: missing."),
+	is("tasks.*.use", anyID, "Instead of run: the operator of that name, an executable NAME.op in the DAG directory. See own-operators.md."),
+	is("tasks.*.with", anyMapping, "Settings of the operator, with ${{ }} in texts. A text that is one expression has its value's type."),
 }

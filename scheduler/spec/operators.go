@@ -37,11 +37,14 @@ func (b *builder) operators(known fields, t *scheduler.Task) {
 	kind(scheduler.KindSQL, b.sql)
 	kind(scheduler.KindApproval, b.approval)
 	kind(scheduler.KindDAG, b.subDAG)
+	kind(scheduler.KindUse, b.readUse)
+	kind(scheduler.KindImage, b.image)
 }
 
 // finishOperator checks what needs the whole task.
 func (b *builder) finishOperator(p *placed, t *scheduler.Task, run ast.Node) {
-	if t.Kind == KindCommand {
+	b.finishImage(p, t, run)
+	if t.Kind == KindCommand || t.Kind == scheduler.KindImage {
 		return
 	}
 	if run != nil {

@@ -164,18 +164,23 @@ func (d *Dir) askAll(ctx context.Context) (changed bool) {
 		slots <- struct{}{}
 		wg.Go(func() { // ends with its program, which is killed at its time limit
 			defer func() { <-slots }()
-			file, again := ask(ctx, name, e.pin, d.opts.Ask)
+			again := false
+			if IsOperator(name) {
+				e.op, again = askOperator(ctx, name, e.pin, d.opts.Ask)
+				e.file = e.op.file(name)
+			} else {
+				e.file, again = ask(ctx, name, e.pin, d.opts.Ask)
+			}
 			if again {
 				e.again = time.Now().Add(d.opts.AskAgain)
 			}
-			e.file = file
 		})
 	}
 	wg.Wait()
 	for name, e := range asks {
 		old := d.files[name]
 		d.files[name] = e
-		if old == nil || len(old.file.DAGs)+len(e.file.DAGs) > 0 || old.file.Faults.Error() != e.file.Faults.Error() {
+		if old == nil || e.op != nil || len(old.file.DAGs)+len(e.file.DAGs) > 0 || old.file.Faults.Error() != e.file.Faults.Error() {
 			changed = true
 			d.warn(&e.file)
 		}
@@ -185,16 +190,26 @@ func (d *Dir) askAll(ctx context.Context) (changed bool) {
 
 // ask runs the program and compiles what it prints. again says that another try may end otherwise.
 func ask(ctx context.Context, name, path string, limit time.Duration) (f File, again bool) {
+	out, fault, again := interview(ctx, name, path, limit)
+	if fault != nil {
+		return File{Name: name, Faults: Errors{fault}}, again
+	}
+	f = read(name+" describe", out, reading{files: ofProgram})
+	f.Name = name
+	return f, false
+}
+
+// interview returns what the program at path prints when it is asked to describe itself, or a fault. again says that another try may end
+// otherwise.
+func interview(ctx context.Context, name, path string, limit time.Duration) (text []byte, fault *Error, again bool) {
 	out := &limited{room: MaxBytes, strict: true}
 	said := &limited{room: maxSaid}
 	err := runDescribe(ctx, path, limit, out, said)
 	exit, exited := errors.AsType[*exec.ExitError](err)
-	fault := &Error{File: name, Hint: fmt.Sprintf("run %q describe, which must print the DAG and end", path)}
+	fault = &Error{File: name, Hint: fmt.Sprintf("run %q describe, which must print what it is and end", path)}
 	switch {
 	case err == nil && !out.full:
-		f = read(name+" describe", out.data, reading{files: ofProgram})
-		f.Name = name
-		return f, false
+		return out.data, nil, false
 	case out.full:
 		fault.Msg = fmt.Sprintf("describe printed more than %d bytes", MaxBytes)
 	case errors.Is(err, context.DeadlineExceeded):
@@ -211,7 +226,7 @@ func ask(ctx context.Context, name, path string, limit time.Duration) (f File, a
 	if text := strings.TrimSpace(strings.ToValidUTF8(string(said.data), "?")); text != "" {
 		fault.Msg += "; it says:\n" + text
 	}
-	return File{Name: name, Faults: Errors{fault}}, again
+	return nil, fault, again
 }
 
 func runDescribe(ctx context.Context, path string, limit time.Duration, out, said io.Writer) error {

@@ -13,6 +13,8 @@ type File struct {
 	Warnings []Warning
 	// Builtin files come with the program.
 	Builtin bool
+	// uses are the places where operators of others are named, by DAG.
+	uses map[string][]use
 }
 
 // Set is all DAG files as they are now, by name.

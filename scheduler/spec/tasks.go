@@ -34,7 +34,7 @@ type taskDefaults struct {
 
 var (
 	laterTask = []string{
-		"image", "args", "resources", "constraints", "foreach",
+		"resources", "constraints", "foreach",
 		"concurrency", "deadline", "heartbeat", "secrets", "at_least_once_fast",
 	}
 )
@@ -97,12 +97,16 @@ func (b *builder) task(p *placed) scheduler.Task {
 		"executor":    func(v ast.Node) { t.Executor = b.id(v, "executor") },
 		"rule":        func(v ast.Node) { t.Rule = b.joinRule(v) },
 		"group":       func(v ast.Node) { t.Group = b.id(v, "group") },
+		"with":        func(v ast.Node) { p.own.with = v },
+		"args":        func(v ast.Node) { p.own.args = v },
+		"pull":        func(v ast.Node) { p.own.pull = v },
 	})
 	known = with(b.outputFields(&t), known)
 	b.operators(known, &t)
 	b.partFields(p, &t, known)
 	b.mapping(p.value, what, known, laterTask...)
 	b.setLimits(&t, limits)
+	b.finishUse(p.own.with, &t)
 	b.finishOperator(p, &t, run)
 	if run == nil && t.Kind == KindCommand && !b.hasErrorWithin(p) {
 		b.errorf(p.at, `add run: ["program", "argument"]`, "%s has no run", what)
@@ -143,26 +147,8 @@ func (b *builder) run(n ast.Node, t *scheduler.Task) {
 		}
 		return
 	}
-	nodes := b.list(n, "run", false)
-	for _, v := range nodes {
-		t.Run = append(t.Run, b.scalar(v, "an argument of run"))
-	}
-	if len(t.Run) == 0 || t.Run[0] == "" {
+	if t.Run = b.arguments(n, "run", t.ID); len(t.Run) == 0 || t.Run[0] == "" {
 		b.errorf(n, "", "run names no program")
-		return
-	}
-	flag := slices.IndexFunc(t.Run, func(arg string) bool { return slices.Contains(evalFlags, arg) })
-	for i, arg := range t.Run {
-		switch {
-		case !expr.HasExpr(arg):
-		case i == 0:
-			b.errorf(nodes[0], "", "${{ }} can not stand for the program itself")
-		case flag >= 0:
-			b.errorf(nodes[i], "put it into env: and read the variable",
-				"${{ }} can not stand in a command with %s: the value might be read as code", t.Run[flag])
-		default:
-			b.text(nodes[i], arg, t.ID, "run")
-		}
 	}
 }
 

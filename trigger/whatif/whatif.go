@@ -368,11 +368,22 @@ func (c *comparison) without(in, other map[string]bool) Examples {
 	return out
 }
 
-// together returns the ids of the rules that start runs by themselves, those in one list that have to be decided on together.
+// together returns the ids of the rules that start runs by themselves, those in one list that have to be decided on together: a join and its
+// sides, on either side of the change.
 func together(before, after []trigger.Rule) [][]string {
 	var out [][]string
 	for _, id := range ids(slices.Concat(after, before)) {
 		out = append(out, []string{id})
+	}
+	for _, r := range slices.Concat(after, before) {
+		for _, side := range r.AllOf {
+			i := slices.IndexFunc(out, func(list []string) bool { return slices.Contains(list, r.ID) })
+			j := slices.IndexFunc(out, func(list []string) bool { return slices.Contains(list, side) })
+			if j >= 0 && i != j {
+				out[i] = append(out[i], out[j]...)
+				out = slices.Delete(out, j, j+1)
+			}
+		}
 	}
 	return out
 }

@@ -135,6 +135,32 @@ func TestAddedAndRemoved(t *testing.T) {
 	}
 }
 
+// TestJoin: a join is decided on with its sides, also where only one side of the change has it.
+func TestJoin(t *testing.T) {
+	t.Parallel()
+	side := func(id string, joined bool) trigger.Rule {
+		return trigger.Rule{DAG: "load", ID: id, Kind: trigger.KindBatch, Source: id, OnlyJoined: joined}
+	}
+	both := trigger.Rule{DAG: "load", ID: "both", Kind: trigger.KindBatch, AllOf: []string{"clicks", "orders"}}
+	list := []trigger.Past{past(1, 0), past(2, 1), past(3, 2)}
+	for i, source := range []string{"clicks", "clicks", "orders"} {
+		list[i].Batch.Source = source
+	}
+	before := []trigger.Rule{side("clicks", false), side("orders", false)}
+	after := []trigger.Rule{both, side("clicks", true), side("orders", true)}
+	got := compare(t, &Question{DAG: "load", Before: before, After: after, From: t0, To: at(60), Past: list, Happened: happened(t, before, list, t0, at(60))})
+	if len(got.Rules) != 3 || got.Rules[0].Rule != "both" {
+		t.Fatalf("got %+v, want the rules in the order of the new DAG", got.Rules)
+	}
+	join, clicks := got.Rules[0], got.Rules[1]
+	if join.Before != nil || join.After.Runs != 1 || join.After.Batches != 3 || join.Gained.Count != 3 {
+		t.Errorf("the join: %+v, after %+v", join, join.After)
+	}
+	if clicks.Reproduced != 2 || clicks.After.Runs != 0 || clicks.Lost.Count != 2 {
+		t.Errorf("a side: %+v, after %+v", clicks, clicks.After)
+	}
+}
+
 func TestFaulty(t *testing.T) {
 	t.Parallel()
 	_, err := Compare(&Question{DAG: "load", After: rule(func(r *trigger.Rule) { r.If = "batch.event > 1" }), From: t0, To: at(1)})

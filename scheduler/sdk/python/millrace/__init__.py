@@ -16,7 +16,7 @@ It guarantees that a value that was stored in ``state`` or given to ``output`` i
 nobody: everything is a file or a variable of the environment. It is not safe for use from several threads at once, except for ``log`` and ``heartbeat``.
 """
 
-from ._contract import Batch, Inputs, NotATask, Run, Trigger, idempotency_key, inputs
+from ._contract import Batch, Inputs, NotATask, Run, Trigger, idempotency_key, inputs, settings
 from ._log import LineHandler, log
 from ._outcome import MAX_OUTPUT, FailWithoutRetry, Skip, fail_without_retry, heartbeat, output, skip
 from ._rows import ObjectError, rows
@@ -43,6 +43,7 @@ __all__ = [
     "log",
     "output",
     "rows",
+    "settings",
     "skip",
     "state",
 ]

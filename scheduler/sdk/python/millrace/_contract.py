@@ -212,3 +212,14 @@ def _time(text: Optional[str]) -> Optional[datetime]:
         offset = timedelta(hours=int(hours), minutes=int(minutes))
         at -= offset if sign == "+" else -offset
     return at
+
+
+def settings() -> Dict[str, Any]:
+    """Return what a DAG file says below ``with:``, for an operator that a task uses. A text that was one expression has its value's type.
+
+    Raises NotATask if this process is not that of an operator.
+    """
+    envelope = json.loads(variable("MILLRACE_OPERATOR"))
+    if envelope.get("v") != 1 or not isinstance(envelope.get("with"), dict):
+        raise NotATask(f"MILLRACE_OPERATOR has version {envelope.get('v')!r} without settings; this package knows version 1")
+    return envelope["with"]

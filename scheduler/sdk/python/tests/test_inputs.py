@@ -76,6 +76,17 @@ class InputsTest(unittest.TestCase):
         self.assertIsNone(_time(None))
 
 
+class SettingsTest(unittest.TestCase):
+    def test_what_stands_below_with(self) -> None:
+        with millrace.testing.task(MILLRACE_OPERATOR='{"v": 1, "use": "copy", "with": {"table": "orders", "rows": 5}}'):
+            self.assertEqual(millrace.settings(), {"table": "orders", "rows": 5})
+
+    def test_what_is_none(self) -> None:
+        for text in ("", '{"v": 2, "with": {}}', '{"v": 1, "http": {}}'):
+            with millrace.testing.task(MILLRACE_OPERATOR=text), self.assertRaises(millrace.NotATask):
+                millrace.settings()
+
+
 class RowsTest(unittest.TestCase):
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory(prefix="rows 100% ")
