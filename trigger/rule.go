@@ -27,6 +27,8 @@ type Rule struct {
 	// Paused holds what arrives instead of firing; WhenPaused says what becomes of it.
 	Paused     bool       `json:"paused,omitempty"`
 	WhenPaused WhenPaused `json:"when_paused,omitempty"`
+	// Gated: what would start a run waits while the run's concurrency group is full, see [Gate]. It follows from the DAG, as Paused does.
+	Gated bool `json:"gated,omitempty"`
 
 	// Tenant and Source select batches; Source "" or "*" selects all sources of the tenant, Tenant "" means "default", "*" all.
 	// Batches of quarantine lanes match only with Quarantine.

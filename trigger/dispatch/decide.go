@@ -31,6 +31,9 @@ type book struct {
 	crons         map[string]cronState
 	// groupDue, cronDue and joinDue are no later than the first group, tick or expiry that is due; zero: none is.
 	groupDue, cronDue, joinDue time.Time
+	// waits has what waits for a place of a concurrency group, and full the same by the group.
+	waits map[groupKey]string
+	full  map[string]map[groupKey]bool
 	// stalled is since when nothing can expire, because not all was looked at; zero: it can.
 	stalled time.Time
 }
@@ -40,7 +43,7 @@ type groupKey struct{ rule, key string }
 func newBook(m trigger.Memory) *book {
 	b := &book{
 		gen: -1, groups: map[groupKey]*trigger.Group{}, held: map[string][]trigger.Held{}, ordered: map[string][]trigger.Held{},
-		joins: map[groupKey]*joinSet{}, crons: map[string]cronState{},
+		joins: map[groupKey]*joinSet{}, crons: map[string]cronState{}, waits: map[groupKey]string{}, full: map[string]map[groupKey]bool{},
 	}
 	for i := range m.Groups {
 		g := &m.Groups[i]
@@ -75,11 +78,15 @@ type draft struct {
 	room int
 	more bool
 
-	groups   map[groupKey]*trigger.Group // nil: there is none any more
-	joins    map[groupKey]*joinSet       // the same
-	held     map[string][]trigger.Held
-	ordered  map[string][]trigger.Held
-	crons    map[string]cronState
+	groups  map[groupKey]*trigger.Group // nil: there is none any more
+	joins   map[groupKey]*joinSet       // the same
+	held    map[string][]trigger.Held
+	ordered map[string][]trigger.Held
+	crons   map[string]cronState
+	// gate is nil without one. taken counts the runs of this step by concurrency group, and waits has what waits for a place of one.
+	gate     trigger.Gate
+	taken    map[string]int
+	waits    map[groupKey]string
 	scanned  bool // all groups were looked at
 	expired  bool // all joins were looked at
 	stalled  bool // they were to be, but not everything is known that the chains have
@@ -94,7 +101,7 @@ func decide(b *book, set *rules.Set, f *found, now time.Time, o Options) *draft 
 	d := &draft{
 		b: b, set: set, now: now, in: trigger.Intake{Gen: set.Gen}, room: 4 * o.MaxBatches,
 		groups: map[groupKey]*trigger.Group{}, joins: map[groupKey]*joinSet{}, held: map[string][]trigger.Held{},
-		ordered: map[string][]trigger.Held{}, crons: map[string]cronState{},
+		ordered: map[string][]trigger.Held{}, crons: map[string]cronState{}, gate: o.Gate, taken: map[string]int{}, waits: map[groupKey]string{},
 		arrivals: map[string]int{}, updates: map[line]int{},
 	}
 	changed := set.Gen != b.gen
@@ -104,6 +111,7 @@ func decide(b *book, set *rules.Set, f *found, now time.Time, o Options) *draft 
 		d.sweepOrder()
 	}
 	d.release()
+	d.letIn()
 	if changed || !b.groupDue.IsZero() && !now.Before(b.groupDue) {
 		d.closeDue()
 	}
@@ -211,15 +219,7 @@ func oldest(list []trigger.Held) []trigger.Held {
 // closeDue closes the groups whose time has come, or whose rule has other bounds now.
 func (d *draft) closeDue() {
 	d.scanned = true
-	for _, key := range slices.SortedFunc(maps.Keys(d.b.groups), compareKeys) {
-		r, g := d.set.Rule(key.rule), d.group(key)
-		if r == nil || g == nil {
-			continue
-		}
-		if reason := spec(r, key.key).Due(*g, d.now); reason != "" {
-			d.fireGroup(r, key, coalesce.Close(*g, reason))
-		}
-	}
+	d.closeAll(slices.Collect(maps.Keys(d.b.groups)))
 }
 
 // arrive inserts one batch with a disposition for each rule.
@@ -293,12 +293,19 @@ func (d *draft) latest(r *trigger.Rule, list []trigger.Held) []trigger.Held {
 
 // take fires a rule for b, or puts b into the rule's group.
 func (d *draft) take(r *trigger.Rule, key string, b batcher.Batch) {
-	if r.Coalesce == nil {
-		d.fire(r, trigger.Firing{Kind: trigger.KindBatch, Key: b.ID, Batches: []batcher.Batch{b}, LaneKey: key}, "")
-		return
-	}
 	at := groupKey{r.Name(), key}
-	closed, open := spec(r, key).Add(d.group(at), b, d.now)
+	switch {
+	case d.gate != nil && r.Gated && d.gather(r, at, b):
+	case r.Coalesce == nil:
+		d.fire(r, trigger.Firing{Kind: trigger.KindBatch, Key: b.ID, Batches: []batcher.Batch{b}, LaneKey: key}, "")
+	default:
+		d.add(r, at, b, spec(r, key), d.group(at))
+	}
+}
+
+// add puts b into a group, or into a new one if g is nil.
+func (d *draft) add(r *trigger.Rule, at groupKey, b batcher.Batch, s coalesce.Spec, g *trigger.Group) {
+	closed, open := s.Add(g, b, d.now)
 	if open != nil && open.Batches[len(open.Batches)-1].ID == b.ID {
 		d.become(trigger.Disposition{Batch: b.ID, Rule: at.rule, Fate: trigger.FateCoalesced, Group: open.ID})
 	}
@@ -324,6 +331,7 @@ func (d *draft) fireGroup(r *trigger.Rule, key groupKey, g trigger.Group) {
 func (d *draft) fire(r *trigger.Rule, f trigger.Firing, group string) {
 	f.DAG, f.Rule, f.Version, f.At = r.DAG, r.ID, r.Version, d.now
 	run := f.RunID()
+	d.place(r, f.LaneKey)
 	for _, b := range f.Batches {
 		d.become(trigger.Disposition{Batch: b.ID, Rule: r.Name(), Fate: trigger.FateRun, Run: run, Group: group})
 	}
@@ -375,6 +383,7 @@ func (d *draft) empty() bool {
 // adopt makes the draft part of the book, after the commit, or if there is nothing to commit.
 func (d *draft) adopt(o Options) {
 	b := d.b
+	d.adoptWaits()
 	d.adoptJoins(o)
 	b.gen = d.set.Gen
 	for key, g := range d.groups {
@@ -407,7 +416,7 @@ func (d *draft) adopt(o Options) {
 
 func (d *draft) deadline(key groupKey, g *trigger.Group) time.Time {
 	r := d.set.Rule(key.rule)
-	if r == nil || r.Paused {
+	if _, waits := d.b.waits[key]; waits || r == nil || r.Paused || d.gate != nil && r.Gated && r.Coalesce == nil {
 		return time.Time{}
 	}
 	return spec(r, key.key).Deadline(*g)

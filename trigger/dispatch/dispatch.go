@@ -44,6 +44,7 @@ type Dispatcher struct {
 	compiler rules.Compiler
 	set      *rules.Set
 	changed  <-chan struct{} // closed when there is a newer set
+	opened   <-chan struct{} // of the gate, taken before the last decision
 	loaded   bool
 	book     *book
 	streams  map[ingest.Stream]*stream
@@ -196,6 +197,7 @@ func (d *Dispatcher) wait(ctx context.Context) []hint {
 		case <-ctx.Done():
 			return nil
 		case <-d.changed:
+		case <-d.opening():
 		case <-timer.C:
 		case h := <-d.hints:
 			hints = append(hints, h)
@@ -225,7 +227,9 @@ func (d *Dispatcher) sleep(now time.Time) time.Duration {
 func (d *Dispatcher) step(ctx context.Context, hints []hint) error {
 	d.compile()
 	d.m.ackPending.Set(float64(len(hints)))
-	d.lookUp(time.Now())
+	if d.lookUp(time.Now()); d.o.Gate != nil {
+		d.opened = d.o.Gate.Opened()
+	}
 	f := d.look(ctx, hints, time.Now())
 	d.left, d.more = f.later, f.more
 	if err := d.commit(ctx, f); err != nil {
@@ -244,6 +248,14 @@ func (d *Dispatcher) step(ctx context.Context, hints []hint) error {
 	d.m.ackPending.Set(0)
 	d.measure(time.Now())
 	return nil
+}
+
+// opening returns what tells of places that became free since the last step, if anything waits for one.
+func (d *Dispatcher) opening() <-chan struct{} {
+	if len(d.book.waits) == 0 {
+		return nil
+	}
+	return d.opened
 }
 
 // lookUp makes all chains due if something is to expire: what it waits for may be there.

@@ -104,6 +104,10 @@ func (d *draft) meet(r *trigger.Rule, key groupKey, set *joinSet, h *trigger.Hel
 	if len(lacks(r, list)) > 0 {
 		return set
 	}
+	if full := d.full(r, key.key); full != "" {
+		d.waits[key] = full
+		return set
+	}
 	batches := inputs(r, list)
 	gone := make(map[string]bool, len(batches))
 	for _, b := range batches {
@@ -211,13 +215,14 @@ func (d *draft) expire(f *found) {
 		gone := map[string]bool{}
 		for i := range set.list {
 			h := &set.list[i]
-			if d.now.Before(h.Since().Add(r.Expire)) {
+			missing := lacks(r, set.near(h, r.Expire))
+			if d.now.Before(h.Since().Add(r.Expire)) || len(missing) == 0 { // it waits for a place alone
 				continue
 			}
 			gone[h.Batch.ID] = true
 			d.become(trigger.Disposition{
 				Batch: h.Batch.ID, Rule: key.rule, Fate: trigger.FateExpired, Key: h.Key, Sides: h.Sides,
-				Reason: reasonMissing + strings.Join(lacks(r, set.near(h, r.Expire)), ", "),
+				Reason: reasonMissing + strings.Join(missing, ", "),
 			})
 		}
 		d.joins[key] = set.without(gone)
@@ -267,6 +272,9 @@ func (d *draft) adoptJoins(o Options) {
 		b.stalled, b.joinDue = time.Time{}, time.Time{}
 		for key, set := range b.joins {
 			b.joinDue = earlier(b.joinDue, d.joinDeadline(key, set))
+		}
+		if soon := d.now.Add(o.PollMin); !b.joinDue.IsZero() && b.joinDue.Before(soon) {
+			b.joinDue = soon // what waits for a place only stays
 		}
 	case d.stalled:
 		b.stalled, b.joinDue = earlier(b.stalled, d.now), d.now.Add(o.PollMin)

@@ -22,6 +22,8 @@ const (
 type Options struct {
 	// Bus brings hints; nil leaves Announce, Nudge and polling.
 	Bus trigger.Bus
+	// Gate says whether runs of gated rules have a place; nil: always.
+	Gate trigger.Gate
 	// Name is that of the durable subscription; default "dispatch".
 	Name string
 	From From

@@ -13,7 +13,7 @@ import (
 
 func ordered(o trigger.Order) func(*trigger.Rule) { return func(r *trigger.Rule) { r.Order = o } }
 
-func byLane(r *trigger.Rule) { r.Key = "batch.lane_keys.k" }
+func byLane(r *trigger.Rule) { r.Key = `has(batch.lane_keys.k) ? batch.lane_keys.k : ""` }
 
 // TestOrder: a rule with fifo or latest_only waits until the batches before are there, and others do not; a restart in between changes nothing.
 func TestOrder(t *testing.T) {

@@ -21,12 +21,15 @@ func (w *world) waits() []trigger.Rule {
 	both, ever := join(simExpire, "k1", "k2"), join(0, "k1", "k2")
 	ever.ID = "ever"
 	return []trigger.Rule{lane("1"), lane("2"), lane("3"), both, ever,
+		batchRule("full", byLane, gated), batchRule("fullest", byLane, gated, ordered(trigger.OrderLatestOnly)),
+		batchRule("timed", byLane, gated, coalesced(trigger.Coalesce{MaxBatches: 5, MaxWait: 10 * time.Second})),
 		batchRule("fifo", ordered(trigger.OrderFIFO)), batchRule("newest", ordered(trigger.OrderLatestOnly), func(r *trigger.Rule) { r.Key = "batch.lane" })}
 }
 
 // mayWait are joins that come and go, are paused and changed.
 func (w *world) mayWait() trigger.Rule {
 	three := join(time.Duration(w.rng.IntN(3))*time.Minute, "k1", "k2", "k3")
+	three.Gated = w.rng.IntN(2) == 0
 	if three.ID = "three"; w.rng.IntN(2) == 0 {
 		three.AllOf = three.AllOf[:2]
 	}
@@ -51,7 +54,12 @@ func (w *world) checkWaits(s *triggertest.State) {
 			waiting[got.Key][side(id)] = true
 		}
 		done := b.Seq <= s.Cursors[b.Stream.String()].Seq
-		for _, rule := range []string{"d/fifo", "d/newest"} {
+		for _, rule := range []string{"d/full", "d/timed"} {
+			if got := lines[rule]; got.Fate == trigger.FateCoalesced {
+				w.errorf("batch %s of entry %d of %s for %s: got %+v although there is a place", id, b.Seq, b.Stream, rule, got)
+			}
+		}
+		for _, rule := range []string{"d/fifo", "d/newest", "d/fullest"} {
 			if got := lines[rule]; done && !got.Fate.Final() || !done && got.Fate == trigger.FateRun {
 				w.errorf("batch %s of entry %d of %s for %s, passed %v: got %+v", id, b.Seq, b.Stream, rule, done, got)
 			}
@@ -79,6 +87,10 @@ func (w *world) checkWaits(s *triggertest.State) {
 			if !sides["1"] || !sides["2"] || len(sides) > 2 {
 				w.errorf("run of %s with key %s has the sides %v", f.Rule, f.Key, sides)
 			}
+		case "full":
+			if f.Closed == closedCapacity {
+				w.tally.gated++
+			}
 		case "fifo", "newest":
 			place := f.Rule + b.Stream.String()
 			if now := b.Seq*100 + int64(b.Cut); now <= at[place] {
@@ -87,5 +99,17 @@ func (w *world) checkWaits(s *triggertest.State) {
 				at[place] = now
 			}
 		}
+	}
+}
+
+// turnGate lets some groups be full, or have room.
+func (w *world) turnGate() {
+	w.gate.set([]string{"1", "2", "3", ""}[w.rng.IntN(4)], w.rng.IntN(3))
+}
+
+// openGate gives every group room.
+func (w *world) openGate() {
+	for _, key := range []string{"1", "2", "3", ""} {
+		w.gate.set(key, 1<<30)
 	}
 }

@@ -112,6 +112,7 @@ type world struct {
 	d       *Dispatcher
 	done    chan error
 	unborn  []batcher.Batch // cut, object not there yet
+	gate    *fakeGate
 	streams []ingest.Stream
 	start   time.Time
 	mutant  mutant
@@ -120,11 +121,11 @@ type world struct {
 }
 
 // tally says what a schedule went through, so that a simulation of nothing is noticed.
-type tally struct{ crashes, runs, held, groups, joins, expired int }
+type tally struct{ crashes, runs, held, groups, joins, expired, gated int }
 
 func (t *tally) add(o tally) {
 	t.crashes, t.runs, t.held, t.groups = t.crashes+o.crashes, t.runs+o.runs, t.held+o.held, t.groups+o.groups
-	t.joins, t.expired = t.joins+o.joins, t.expired+o.expired
+	t.joins, t.expired, t.gated = t.joins+o.joins, t.expired+o.expired, t.gated+o.gated
 }
 
 func (w *world) errorf(format string, args ...any) {
@@ -152,7 +153,7 @@ func TestSimulation(t *testing.T) {
 				}
 			}
 			t.Logf("%d schedules: %+v", n, sum)
-			if least := n / 2; n >= 50 && (sum.crashes < least || sum.runs < 10*n || sum.held < least || sum.groups < least || sum.joins < least || sum.expired < least) {
+			if least := n / 2; n >= 50 && (sum.crashes < least || sum.runs < 10*n || sum.held < least || sum.groups < least || sum.joins < least || sum.expired < least || sum.gated < least) {
 				t.Errorf("%d schedules went through %+v only", n, sum)
 			}
 		})
@@ -183,7 +184,7 @@ func schedule(t *testing.T, seed uint64, m mutant) (got tally, err error) {
 
 func simulate(t *testing.T, seed uint64, m mutant) (tally, error) {
 	rng := rand.New(rand.NewPCG(seed, 7))
-	w := &world{t: t, seed: seed, rng: rng, chain: triggertest.NewChain(), rules: triggertest.NewRules(), start: time.Now(), mutant: m}
+	w := &world{t: t, seed: seed, rng: rng, chain: triggertest.NewChain(), rules: triggertest.NewRules(), start: time.Now(), mutant: m, gate: newGate(1 << 30)}
 	w.ledger = triggertest.NewLedger(w.rules)
 	w.bus = membus.New(membus.Options{Loss: rng.Float64() / 2, Double: rng.Float64() / 2, Reorder: rng.Float64(), Seed: seed})
 	defer w.bus.Close()
@@ -201,6 +202,9 @@ func simulate(t *testing.T, seed uint64, m mutant) (tally, error) {
 
 // event is one thing that happens.
 func (w *world) event() {
+	if w.rng.IntN(3) == 0 {
+		w.turnGate()
+	}
 	switch n := w.rng.IntN(100); {
 	case n < 30:
 		w.cut()
@@ -303,7 +307,7 @@ func (w *world) boot(doomed bool) {
 	if doomed {
 		w.life.left, w.life.faults = w.rng.IntN(120), w.rng.Float64()/8
 	}
-	w.d = New(w.chain, w.ledger, w.ledger, w.rules, Options{Bus: mortalBus{w.bus, w.life}, From: FromFirst, MaxBatches: 1 + w.rng.IntN(6)})
+	w.d = New(w.chain, w.ledger, w.ledger, w.rules, Options{Bus: mortalBus{w.bus, w.life}, From: FromFirst, MaxBatches: 1 + w.rng.IntN(6), Gate: w.gate})
 	w.d.mutant = w.mutant
 	w.done = make(chan error, 1)
 	go func() { w.done <- w.d.Run(ctx) }()
@@ -329,6 +333,7 @@ func (w *world) reap() {
 // finish lets everything come to rest, and looks at what there is.
 func (w *world) finish() {
 	w.reap()
+	w.openGate()
 	for len(w.unborn) > 0 {
 		w.put()
 	}
