@@ -55,6 +55,8 @@ const (
 	WhenFullSkip          = "skip"           // it is cancelled
 	WhenFullCancelRunning = "cancel_running" // the oldest others are cancelled, and it starts when they have ended
 	WhenFullFail          = "fail"           // it fails
+	// WhenFullCoalesce: it is not made. What batch rules would start it with waits, and becomes one run when there is a place; other runs queue.
+	WhenFullCoalesce = "coalesce"
 )
 
 // Param declares one parameter; it is a small part of JSON Schema.

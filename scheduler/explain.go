@@ -100,6 +100,8 @@ type Holder struct {
 type Explainer interface {
 	// Explain explains a run and each of its tasks. ErrNotFound, ErrUnavailable.
 	Explain(ctx context.Context, run string) (*RunWhy, error)
+	// WhyFull says why a run that a rule would start for a key has no place in its concurrency group; nil if it has. ErrUnavailable.
+	WhyFull(ctx context.Context, r *trigger.Rule, key string) (*Why, error)
 	// Slots returns all executors and pools, in the order of their names.
 	Slots(ctx context.Context) ([]Slots, error)
 }

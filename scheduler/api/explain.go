@@ -185,10 +185,14 @@ func (x *ledger) coalescing(d *trigger.Disposition) (scheduler.Why, error) {
 	}
 	i := slices.IndexFunc(m.Groups, func(g trigger.Group) bool { return g.ID == d.Group && g.Rule == d.Rule })
 	rule := x.rule(d.Rule)
-	if i < 0 || rule == nil || rule.Coalesce == nil {
+	if i < 0 || rule == nil {
 		return why, nil // it was closed between the two looks, or is about to be
 	}
 	g, c := &m.Groups[i], rule.Coalesce
+	if c == nil {
+		why.Text = fmt.Sprintf("waits with %d batches and %d events in a group that is open since %s", len(g.Batches), g.Events, stamp(g.OpenedAt))
+		return why, x.full(&why, rule, g.Key)
+	}
 	why.Text = fmt.Sprintf("waits with %d batches and %d events in a group that is open since %s", len(g.Batches), g.Events, stamp(g.OpenedAt))
 	var ends []string
 	if c.MaxBatches > 0 {
@@ -212,6 +216,11 @@ func (x *ledger) coalescing(d *trigger.Disposition) (scheduler.Why, error) {
 		ends = append(ends, fmt.Sprintf("%v after its first batch, which is at %s", c.MaxWait, stamp(end)))
 	}
 	why.Text += "; it closes at " + strings.Join(ends, ", or ")
+	if !why.Until.IsZero() && !time.Now().Before(why.Until) {
+		if err := x.full(&why, rule, g.Key); err != nil {
+			return why, err
+		}
+	}
 	if c.Mode == trigger.CoalesceLatest {
 		why.Text += "; then the newest of them starts a run, and the others do not"
 	}

@@ -29,6 +29,13 @@ func (fakeExplainer) Explain(_ context.Context, run string) (*scheduler.RunWhy, 
 	}}, nil
 }
 
+func (fakeExplainer) WhyFull(_ context.Context, r *trigger.Rule, key string) (*scheduler.Why, error) {
+	if r.DAG != "full" && r.Order == "" {
+		return nil, nil
+	}
+	return &scheduler.Why{Code: scheduler.CodeConcurrency, Name: r.DAG + "/" + key, Used: 1, Slots: 1, Want: 1, On: []string{"r1"}, Text: "waits for a place: it is taken by r1"}, nil
+}
+
 func (fakeExplainer) Slots(context.Context) ([]scheduler.Slots, error) {
 	return []scheduler.Slots{{Kind: "pool", Name: "db", Slots: 4, Used: 3, Waiting: 1, Holders: []scheduler.Holder{
 		{Task: "r/a", DAG: "load", Slots: 3, Since: schedulertest.Epoch}, {Task: "r/b", DAG: "load", Slots: 1},

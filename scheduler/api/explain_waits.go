@@ -71,6 +71,10 @@ func (x *ledger) joining(d *trigger.Disposition, dag string) (scheduler.Why, err
 			why.On = append(why.On, dag+"/"+side)
 		}
 	}
+	if len(missing) == 0 {
+		why.Text = fmt.Sprintf("waits with %d more of its key, and no side lacks", len(others))
+		return why, x.full(&why, rule, d.Key)
+	}
 	why.Text = fmt.Sprintf("waits as a batch of rule %s for one of %s%s", strings.Join(own.Sides, " and "), strings.Join(missing, " and one of "), ofKey(d.Key))
 	if n := len(others); n > 0 {
 		why.Text += fmt.Sprintf(", with %d more of its key", n)
@@ -90,6 +94,20 @@ func ofKey(key string) string {
 		return ""
 	}
 	return fmt.Sprintf(" with the key %q", key)
+}
+
+// full adds to why for which place in a concurrency group a batch waits that lacks nothing else.
+func (x *ledger) full(why *scheduler.Why, rule *trigger.Rule, key string) error {
+	if x.s.d.Explain == nil {
+		return nil
+	}
+	full, err := x.s.d.Explain.WhyFull(x.ctx, rule, key)
+	if err != nil || full == nil {
+		return err
+	}
+	why.Name, why.Used, why.Slots, why.Want, why.Ahead, why.On = full.Name, full.Used, full.Slots, full.Want, full.Ahead, full.On
+	why.Text += "; it " + full.Text
+	return nil
 }
 
 // inOrder says how far the chain of a batch is dealt with.

@@ -54,3 +54,28 @@ func TestExplainJoin(t *testing.T) {
 		t.Errorf("got %+v", turn)
 	}
 }
+
+// TestExplainFull: what waits for a place in a concurrency group says in which, and who is there.
+func TestExplainFull(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := schedulertest.ExampleBatch(1)
+	g := trigger.Group{ID: "coal:k:" + b.ID, Rule: "full/clicks", Key: "k", OpenedAt: schedulertest.Epoch, LastAt: schedulertest.Epoch, Events: b.Events, Bytes: b.Bytes}
+	d := trigger.Disposition{Batch: b.ID, Rule: g.Rule, Fate: trigger.FateCoalesced, Group: g.ID, At: b.CommittedAt}
+	err := r.store.Apply(r.Context(), &scheduler.Change{
+		Heads: []scheduler.DAGHead{{ID: "full", Version: "v1"}}, Groups: []trigger.Group{g},
+		Arrivals: []trigger.Arrival{{Batch: b, Dispositions: []trigger.Disposition{d}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got scheduler.BatchWhy
+	if err := json.Unmarshal(r.get("/api/v1/explain/batches/"+b.ID).Body.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	why := got.Rules[0].Why
+	if why.Code != scheduler.CodeCoalescing || why.Name != "full/k" || len(why.On) != 1 || !strings.Contains(why.Text, "with 1 batches") ||
+		!strings.Contains(why.Text, "; it waits for a place: it is taken by r1") {
+		t.Errorf("got %+v", why)
+	}
+}

@@ -84,6 +84,7 @@ type txn struct {
 	heads    bool     // the heads changed
 	files    bool     // the DAG files were put into force
 	starts   []start
+	places   map[string]int // by the name of a concurrency group: live runs that joined it, less those that left
 	now      time.Time
 }
 

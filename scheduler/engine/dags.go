@@ -90,7 +90,7 @@ func (c *core) rules() trigger.RuleSet {
 			continue
 		}
 		for _, r := range h.dag.On {
-			r.Version, r.Paused = h.row.Version, h.row.Paused
+			r.Version, r.Paused, r.Gated = h.row.Version, h.row.Paused, collects(h.dag.Concurrency, &r)
 			set.Rules = append(set.Rules, r)
 		}
 	}

@@ -117,6 +117,7 @@ type Engine struct {
 	launchers map[string]*launcher
 
 	view  view
+	gate  gate
 	watch watchers
 }
 
@@ -136,7 +137,7 @@ func New(store scheduler.Store, executors map[string]scheduler.Executor, opts Op
 		inputs: make(chan input, 1024), stopped: make(chan struct{}), ready: make(chan struct{}),
 		launchers: map[string]*launcher{}, pools: opts.Pools,
 	}
-	e.view.changed = make(chan struct{})
+	e.view.changed, e.gate.opened = make(chan struct{}), make(chan struct{})
 	for name, ex := range executors {
 		e.launchers[name] = newLauncher(name, ex, e)
 	}
@@ -308,6 +309,9 @@ func (e *Engine) act(tx *txn) {
 	for _, k := range tx.kills {
 		e.launchers[k.executor].kill(k)
 	}
+	if e.gate.move(tx.places); tx.heads {
+		e.gate.limit(e.core, false)
+	}
 	if tx.heads || tx.rules {
 		e.publish(tx.rules)
 	}
@@ -359,6 +363,7 @@ func (e *Engine) adopt(snap *scheduler.Snapshot, unsure []launch) error {
 	}
 	e.core = c
 	e.metrics.restored(c)
+	e.gate.limit(c, true)
 	e.publish(news)
 	e.log.Info("state is loaded", "runs", len(c.runs), "attempts", len(c.attempts), "dags", len(c.heads))
 	known := map[string]bool{}

@@ -158,6 +158,7 @@ func (c *core) join(l *live) error {
 	g.own = con.MaxRuns
 	g.await(l)
 	l.group, l.held = g, true
+	c.tx.place(g, l, 1)
 	return nil
 }
 
@@ -228,6 +229,7 @@ func (c *core) place(g *group, l *live) {
 func (c *core) leave(l *live) {
 	if g := l.group; g != nil {
 		l.group, l.held = nil, false
+		c.tx.place(g, l, -1)
 		delete(g.active, l.Row.ID)
 		c.admit(g)
 	}

@@ -10,7 +10,7 @@ import (
 // order is that of the rule which started a run, as the run's own version has it.
 func (l *live) order() trigger.Order {
 	t := &l.Row.Trigger
-	if t.Kind != trigger.KindBatch {
+	if t.Kind != trigger.KindBatch || l.Row.Class() != scheduler.ClassLive {
 		return ""
 	}
 	for i := range l.DAG.On {

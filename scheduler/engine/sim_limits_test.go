@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 
 	"millrace/scheduler"
 )
@@ -45,6 +46,7 @@ func (s *sim) checkGroups() {
 			under[g]++
 		}
 	}
+	s.checkGate()
 	for _, of := range s.e.core.groups {
 		for _, g := range of {
 			limit, waiting := s.e.core.limit(g), 0
@@ -57,6 +59,19 @@ func (s *sim) checkGroups() {
 				panic(violation(fmt.Sprintf("group %s: %d runs under way, %d places taken of %d, %d wait", g.name(), under[g], len(g.active), limit, waiting)))
 			}
 		}
+	}
+}
+
+// checkGate requires that the places which dispatch is shown are those that there are.
+func (s *sim) checkGate() {
+	taken := map[string]int{}
+	for _, l := range s.e.core.runs {
+		if l.group != nil && l.Row.Class() == scheduler.ClassLive {
+			taken[l.group.name()]++
+		}
+	}
+	if !maps.Equal(taken, s.e.gate.taken) {
+		panic(violation(fmt.Sprintf("live runs of groups are %v, and the gate says %v", taken, s.e.gate.taken)))
 	}
 }
 

@@ -47,6 +47,7 @@ var simDAGs = func() []spec.File {
 		"{a: {run: x, retry: 1}}\nconcurrency: 1\non: [{batch: {}, order: lifo}, {id: z, batch: {}}]",
 		"{a: {run: x, retry: 1, cache: {key: 'run.dag', ttl: 4m}}, b: {run: x, needs: a, cache: {key: 'inputs.digest'}, output: {schema: {type: object}}}," +
 			" c: {run: x, needs: b, when: 'tasks.b.output_ref == null || tasks.b.output_ref.bytes > 0'}}\nconcurrency: 2",
+		"{a: {run: x, retry: 1}, b: {run: x, needs: a}}\nconcurrency: {when_full: coalesce, group: '${{ trigger.rule }}'}\non: [{batch: {}}, {id: z, batch: {}}]",
 	} {
 		name := fmt.Sprint("d", i)
 		src := fmt.Sprintf("dag: %s\ndefaults: {infra_retry: 8}\ntasks: %s\n", name, tasks)

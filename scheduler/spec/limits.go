@@ -104,7 +104,8 @@ func (b *builder) concurrency(n ast.Node) {
 	})
 }
 
-var whenFull = []string{scheduler.WhenFullQueue, scheduler.WhenFullSkip, scheduler.WhenFullCancelRunning, scheduler.WhenFullFail}
+var whenFull = []string{scheduler.WhenFullQueue, scheduler.WhenFullSkip, scheduler.WhenFullCancelRunning, scheduler.WhenFullFail,
+	scheduler.WhenFullCoalesce}
 
 func (b *builder) whenFull(n ast.Node) string {
 	word := b.str(n, "when_full")
@@ -113,8 +114,6 @@ func (b *builder) whenFull(n ast.Node) string {
 		return "" // is the default, and has one spelling in the compiled form
 	case slices.Contains(whenFull, word):
 		return word
-	case word == "coalesce":
-		b.errorf(n, "write queue, and coalesce in the rule", "when_full: coalesce is not supported yet")
 	case word != "":
 		b.errorf(n, suggest(word, slices.Clone(whenFull)), "when_full is %q, want one of %s", word, strings.Join(whenFull, ", "))
 	}

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -87,6 +88,7 @@ func (b *builder) waitKind(r *trigger.Rule, at *ruleNodes) {
 
 // checkWaits looks at what rules wait for, when all of them are known.
 func (b *builder) checkWaits() {
+	b.checkGate()
 	joined := map[string]bool{}
 	for i := range b.dag.On {
 		for _, side := range b.dag.On[i].AllOf {
@@ -107,6 +109,36 @@ func (b *builder) checkWaits() {
 		if c := b.dag.Concurrency; r.Order == trigger.OrderLIFO && (c == nil || c.WhenFull != "") {
 			b.errorf(at.order, "add concurrency, or remove order", "order: lifo has no effect: it is about runs that wait in the queue of a concurrency group")
 		}
+	}
+}
+
+// foreseen are the expressions of a concurrency group that have their value before there is a run.
+var foreseen = regexp.MustCompile(`\$\{\{\s*(trigger\.lane_key|trigger\.rule|trigger\.kind|run\.dag)\s*\}\}`)
+
+// checkGate looks at groups for which batches wait instead of runs.
+func (b *builder) checkGate() {
+	c := b.dag.Concurrency
+	if c == nil {
+		return
+	}
+	what := "when_full: coalesce"
+	for i := range b.dag.On {
+		if b.dag.On[i].Order != trigger.OrderLatestOnly {
+			continue
+		}
+		if c.WhenFull != "" && c.WhenFull != scheduler.WhenFullCoalesce {
+			b.errorf(b.rules[i].rule.order, "remove when_full, or order", "order: latest_only lets batches wait for a place, so when_full: %s would never happen", c.WhenFull)
+		}
+		if c.WhenFull != scheduler.WhenFullCoalesce {
+			what = "order: latest_only"
+		}
+	}
+	if what != "order: latest_only" && c.WhenFull != scheduler.WhenFullCoalesce {
+		return
+	}
+	if b.limits.group != nil && strings.Contains(foreseen.ReplaceAllString(c.Group, ""), "${{") {
+		b.errorf(b.limits.group, "write ${{ trigger.lane_key }}, and what it depends on as key of the rules",
+			"group: with %s the group of a run is asked for when its batches are not known, so only trigger.lane_key and trigger.rule can stand here", what)
 	}
 }
 

@@ -51,7 +51,7 @@ func (a *app) buildSchedule(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.dispatch = dispatch.New(a.catalogue, store, s.engine, s.engine, dispatch.Options{Bus: a.bus, Log: a.log, Registerer: a.metrics})
+	s.dispatch = dispatch.New(a.catalogue, store, s.engine, s.engine, dispatch.Options{Bus: a.bus, Gate: s.engine, Log: a.log, Registerer: a.metrics})
 	if s.hold, err = newHold(ctx, s); err != nil {
 		return err
 	}

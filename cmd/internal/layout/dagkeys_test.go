@@ -15,7 +15,7 @@ var keyTests = map[string]string{
 	"concurrency":                "scheduler/engine.TestConcurrencyQueue",
 	"concurrency.group":          "scheduler/engine.TestConcurrencyGroups",
 	"concurrency.max_runs":       "scheduler/engine.TestConcurrencyQueue",
-	"concurrency.when_full":      "scheduler/engine.TestConcurrencyWhenFull",
+	"concurrency.when_full":      "scheduler/engine.TestConcurrencyWhenFull", // and TestGate, for coalesce
 	"dag":                        "cmd/millrace.TestDAGKeys",
 	"defaults":                   "cmd/millrace.TestDAGKeys",
 	"defaults.env":               "cmd/millrace.TestDAGKeys",
