@@ -16,3 +16,9 @@ func TestMemoryStore(t *testing.T) {
 		return s.(*schedulertest.Store)
 	})
 }
+
+func TestMemoryValues(t *testing.T) {
+	t.Parallel()
+	var v schedulertest.Values
+	schedulertest.TestValues(t, func(*testing.T) scheduler.ValueStore { return &v })
+}
