@@ -152,6 +152,9 @@ type Launch struct {
 	// Heartbeat is how long the attempt may go without changing the file that MILLRACE_HEARTBEAT names, before it is ended as for Timeout. 0: it
 	// need not beat, and has no such file. An executor that can not watch a file ignores it.
 	Heartbeat time.Duration
+	// Secrets are texts that must not be seen in what the attempt writes: the executor masks them in its log, its output and the reasons of its
+	// reports. One that can not must say so.
+	Secrets []string `json:",omitempty"`
 }
 
 // Outcome is what an executor knows of an attempt.

@@ -4,14 +4,15 @@
 // of them. Package localexec starts it and talks to it.
 //
 // Everything is decided by one goroutine (loop); the others wait for a connection, a disk or a process, and hand it functions to call.
-// An attempt costs one fork and exec, a map entry, and no goroutine, thread or descriptor: its output goes from the task to the file.
+// An attempt costs one fork and exec, a map entry, and no goroutine, thread or descriptor: its output goes from the task to the file. One that was
+// given secrets costs two goroutines and two descriptors more: its output is masked on the way, see masked.go.
 //
 //	<dir>/LOCK       flock: one runner for each directory
 //	<dir>/socket     where the client connects, one at a time, the newest wins
 //	<dir>/journal    what was decided and seen; format in journal.go, fold in table.go
 //	<dir>/logs/      one file for each attempt, never removed here
 //	<dir>/state/     what tasks keep for their next try; made by them, removed by the client when the run has ended
-//	<dir>/attempts/  input.json, output.json, perhaps heartbeat, and the working directory of each attempt; removed or used again when its end was taken
+//	<dir>/attempts/  input.json, output.json, perhaps heartbeat and output.pipe, and the working directory of each attempt; removed or used again when its end was taken
 //
 // # At most once
 //

@@ -13,7 +13,10 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"millrace/scheduler"
+	"millrace/scheduler/mask"
 )
 
 const (
@@ -58,16 +61,35 @@ func openPlace(dir string) (*place, error) {
 // exec starts the attempt's one process and returns its pid. A refusal is about the task, any other error about the machine.
 //
 // The log comes first and must be new: it is the last proof against a second execution, when the journal has forgotten the attempt.
-func (p *place) exec(l *scheduler.Launch) (pid int, err error) {
+//
+// With hidden, what the process writes goes through the filter that is returned; see masked.go.
+func (p *place) exec(l *scheduler.Launch, hidden *mask.Masker) (pid int, f *filter, err error) {
 	log, err := p.createLog(l.ID)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	defer log.Close()
 	env, err := p.prepare(l)
-	if err != nil {
-		return 0, err
+	if err != nil || hidden == nil {
+		defer log.Close()
+		if err == nil {
+			pid, err = p.fork(l, env, log.Fd())
+		}
+		return pid, nil, err
 	}
+	pipe, task, err := p.makePipe(l.ID)
+	if err != nil {
+		return 0, nil, errors.Join(err, log.Close())
+	}
+	pid, err = p.fork(l, env, uintptr(task))
+	_ = unix.Close(task)
+	if err != nil {
+		return 0, nil, errors.Join(err, pipe.Close(), log.Close())
+	}
+	return pid, newFilter(pipe, log, hidden), nil
+}
+
+// fork starts the process, with its output to a descriptor.
+func (p *place) fork(l *scheduler.Launch, env []string, out uintptr) (pid int, err error) {
 	work := filepath.Join(p.dir, attemptName(l.ID), workName)
 	path, err := lookPath(l.Argv, env, work)
 	if err != nil {
@@ -76,7 +98,7 @@ func (p *place) exec(l *scheduler.Launch) (pid int, err error) {
 	pid, err = syscall.ForkExec(path, l.Argv, &syscall.ProcAttr{
 		Dir:   work,
 		Env:   env,
-		Files: []uintptr{p.null.Fd(), log.Fd(), log.Fd()},
+		Files: []uintptr{p.null.Fd(), out, out},
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	})
 	switch {

@@ -35,6 +35,9 @@ type claim struct {
 	Grace   time.Duration `json:"grace,omitempty"`
 	// Heartbeat came later; a runner that does not know it does not watch for it.
 	Heartbeat time.Duration `json:"heartbeat,omitempty"`
+	// Secrets say where in its environment the attempt has what its log must not have, see masked.go; Unplaced that one of them is not there.
+	Secrets  []secretPlace `json:"secrets,omitempty"`
+	Unplaced bool          `json:"unplaced,omitempty"`
 }
 
 // process names a process for as long as the machine is up: a pid alone is reused.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"millrace/scheduler"
+	"millrace/scheduler/mask"
 )
 
 // pid is ours; it is the same after [runner.become].
@@ -26,8 +27,14 @@ func (r *runner) claim(c *client, m *Message) {
 			continue
 		}
 		rec := record{ID: l.ID, Claim: &claim{At: now, Timeout: l.Timeout, Grace: l.Grace, Heartbeat: l.Heartbeat}}
+		hidden := mask.New(l.Secrets)
+		if hidden != nil {
+			places, all := placesOf(l.Secrets, l.Env)
+			rec.Claim.Secrets, rec.Claim.Unplaced = places, !all
+		}
 		r.tab.apply(rec)
 		a := r.tab.all[l.ID]
+		a.mask = hidden
 		a.launch, a.log = l, r.place.logPath(l.ID)
 		fresh, recs = append(fresh, a), append(recs, rec)
 	}
@@ -108,7 +115,7 @@ func (r *runner) execute(a *attempt) {
 		r.ended(a, rep)
 		return
 	}
-	child, err := r.place.exec(l)
+	child, f, err := r.place.exec(l, a.mask)
 	if err != nil {
 		rep := r.blank(a)
 		rep.Outcome, rep.Reason = scheduler.OutcomeLost, err.Error()
@@ -127,6 +134,9 @@ func (r *runner) execute(a *attempt) {
 	// Not synced: the record has to survive us, not the machine, after whose death no process is left.
 	_ = r.note(record{ID: a.id, Start: start})
 	r.running[child] = a
+	if f != nil {
+		r.copyMasked(a, f)
+	}
 	r.watchTime(a)
 	r.news(a)
 }
@@ -140,6 +150,8 @@ func (r *runner) ended(a *attempt, rep scheduler.Report) {
 	if rep.EndedAt.IsZero() {
 		rep.EndedAt = time.Now().UTC()
 	}
+	a.hide(&rep)
+	a.filter = nil
 	_ = r.note(record{ID: a.id, End: &rep})
 	r.news(a)
 }

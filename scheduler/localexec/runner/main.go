@@ -194,7 +194,9 @@ func (r *runner) become(argv []string) {
 			r.log.Warn("runner can not be replaced", "err", err)
 		}
 	}
+	r.haltFilters()
 	err = syscall.Exec(argv[0], args, os.Environ())
+	r.restartFilters()
 	unix.CloseOnExec(int(r.lock.Fd()))
 	unix.CloseOnExec(int(listener.Fd()))
 	r.log.Warn("runner can not be replaced", "err", err)

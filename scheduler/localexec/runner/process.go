@@ -58,7 +58,7 @@ func (r *runner) finishIfGone(a *attempt) {
 		known, err := r.hasMember(a)
 		dead = err == nil && !known
 	}
-	if dead {
+	if dead && a.end == nil && a.filter.finish() { // else it comes back when all output is there
 		delete(r.lingering, a)
 		r.finish(a)
 	}
@@ -181,9 +181,10 @@ func (r *runner) checkLogs() {
 }
 
 // adopt watches a process that an earlier runner has started.
-func (r *runner) adopt(a *attempt, st procStat) error {
+func (r *runner) adopt(a *attempt, st procStat, pids []int) error {
 	r.running[a.start.PID] = a
 	a.log = r.place.logPath(a.id)
+	r.resumeMasked(a, pids)
 	r.watchTime(a)
 	if st.ppid == pid {
 		return nil // We are that runner, after [runner.become]: SIGCHLD comes.

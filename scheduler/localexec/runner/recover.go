@@ -62,8 +62,12 @@ func (r *runner) recoverOne(a *attempt, members []member) {
 		r.ended(a, rep)
 		return
 	}
+	pids := []int{a.start.PID}
+	for _, m := range members {
+		pids = append(pids, m.pid)
+	}
 	if st, alive := a.start.alive(r.boot); alive {
-		err := r.adopt(a, st)
+		err := r.adopt(a, st, pids)
 		if err == nil {
 			return
 		}
@@ -72,6 +76,7 @@ func (r *runner) recoverOne(a *attempt, members []member) {
 	// The leader is gone, unseen. Its group is ours as far as its processes are marked.
 	a.adopted = true
 	a.killed = true
+	r.resumeMasked(a, pids)
 	for _, m := range members {
 		if m.pgid == a.start.PID {
 			_ = unix.Kill(m.pid, unix.SIGKILL)
@@ -103,7 +108,11 @@ func (r *runner) members(open []*attempt) (map[*attempt][]member, error) {
 	byVar, byLog := map[string]*attempt{}, map[fileID]*attempt{}
 	for _, a := range open {
 		byVar[r.place.outputVar(a.id)] = a
-		if id, ok := identifyFile(a.log); ok {
+		out := a.log
+		if a.claim.masked() {
+			out = r.place.pipePath(a.id)
+		}
+		if id, ok := identifyFile(out); ok {
 			byLog[id] = a
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"millrace/scheduler"
+	"millrace/scheduler/mask"
 )
 
 // maxTaken is how many ended attempts whose end the client has committed are remembered, newest first.
@@ -33,6 +34,8 @@ type attempt struct {
 	timer   *time.Timer       // fires at the next of timeout and end of grace
 	pulse   pulse             // of its heartbeat
 	log     string            // full path of the output
+	mask    *mask.Masker      // of the secrets that it was given; nil: none, or they are not known any more
+	filter  *filter           // of its output; nil: it writes to the log itself
 }
 
 // stop says that the attempt is being ended, and why.

@@ -20,7 +20,7 @@ import (
 // or scheduler.Report, is a new Proto; testdata/wire.json pins them. The frame, [Message.Kind] and [Hello] must never change: a runner and a
 // client of any two versions have to understand that much of each other.
 const (
-	Proto          = 3
+	Proto          = 4
 	JournalVersion = 1
 )
 

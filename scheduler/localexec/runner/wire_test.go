@@ -25,6 +25,7 @@ func samples() []*Message {
 		{Kind: KindWelcome, Welcome: &Welcome{Proto: Proto, PID: 8, Error: "e"}, Active: 9},
 		{Kind: KindLaunch, Seq: 1, Launch: []scheduler.Launch{{
 			ID: "i", Run: "r", Task: "t", MapIndex: -1, Try: 2, Argv: []string{"a"}, Env: []string{"A=b"}, Input: []byte("in"), Timeout: 3, Grace: 4, Heartbeat: 5,
+			Secrets: []string{"s"},
 		}}},
 		{Kind: KindKill, Seq: 2, Kill: &Kill{ID: "i", Grace: 5}},
 		{Kind: KindReconcile, Seq: 3, IDs: []string{"i"}},
