@@ -2,8 +2,10 @@ package scheduler
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -52,7 +54,8 @@ type Wait struct {
 
 // SQL are statements that are executed in one transaction.
 type SQL struct {
-	// Connection is env:NAME or file:PATH, where the URL of the database is found, or a URL without a secret.
+	// Connection is conn:NAME, a connection of the installation; env:NAME or file:PATH, where the URL of the database is found; or a URL without a
+	// secret.
 	Connection string `json:"connection"`
 	// Statements, or the path of a file that has one. Values are never put into the text.
 	Statements []string `json:"statements,omitempty"`
@@ -105,6 +108,12 @@ type Configured interface {
 	Settings(t *Task, eval Eval) ([]string, error)
 }
 
+// ConnPrefix is what a setting begins with that names a connection of the installation.
+const ConnPrefix = "conn:"
+
+// ConnText is the text whose value is the URI of a connection.
+func ConnText(name string) string { return fmt.Sprintf("${{ conns[%q].uri }}", name) }
+
 // Texts returns all texts of the settings of t in which expressions may stand.
 func (t *Task) Texts() []string {
 	var out []string
@@ -119,6 +128,9 @@ func (t *Task) Texts() []string {
 		out = append(out, t.Wait.Object)
 	}
 	if t.SQL != nil {
+		if name, ok := strings.CutPrefix(t.SQL.Connection, ConnPrefix); ok {
+			out = append(out, ConnText(name))
+		}
 		for _, name := range slices.Sorted(maps.Keys(t.SQL.Params)) {
 			out = append(out, jsonTexts(t.SQL.Params[name])...)
 		}

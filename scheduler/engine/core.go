@@ -29,6 +29,7 @@ type core struct {
 	read      reader
 	operators map[string]scheduler.Operator
 	env       []string
+	values    scheduler.Values
 	grace     time.Duration // until an unreachable attempt is fenced
 	rng       *rand.Rand
 
@@ -103,6 +104,8 @@ type launch struct {
 	executor string
 	launch   scheduler.Launch
 	input    plan.Frozen
+	// pending has the secrets of launch to come, of which only the id is there then; nil: there are none.
+	pending *plan.Pending
 }
 
 // kill is an attempt to be ended.
@@ -296,13 +299,14 @@ func (c *core) fill(q *queue) bool {
 			break
 		}
 		l, i := next.run, next.task
-		spec, err := l.Launch(i, l.Tasks[i].Try+1, c.operators[l.DAG.Tasks[i].Kind], c.env)
+		one, err := c.launch(l, i)
 		if err != nil {
 			c.step(l, plan.Refuse{Task: i, Reason: err.Error()})
 			continue
 		}
 		c.step(l, plan.Launch{Task: i})
-		c.tx.launches = append(c.tx.launches, launch{executor: q.name, launch: spec, input: l.Freeze(i)})
+		one.executor, one.input = q.name, l.Freeze(i)
+		c.tx.launches = append(c.tx.launches, one)
 	}
 	return took
 }

@@ -35,6 +35,7 @@ func (c *core) hold(v scheduler.DAGVersion) (*plan.DAG, error) {
 		if err != nil {
 			return nil, err
 		}
+		dag.Values = c.values
 		have = &version{dag: dag}
 		c.versions[v.Version] = have
 	}
@@ -63,6 +64,7 @@ func (c *core) lookup(ctx context.Context, id string) (*plan.DAG, error) {
 	if err != nil {
 		return nil, err
 	}
+	dag.Values = c.values
 	c.versions[id] = &version{dag: dag}
 	return dag, nil
 }
@@ -221,6 +223,7 @@ func (c *core) setDAG(f *spec.File, dag *scheduler.DAG) error {
 	if err != nil {
 		return err
 	}
+	compiled.Values = c.values
 	row := h.row
 	if f.Builtin {
 		file = "" // as DAGHead.File has it

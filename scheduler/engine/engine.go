@@ -40,6 +40,8 @@ type Options struct {
 	Operators map[string]scheduler.Operator
 	// Env is the environment under that of every task, as "NAME=value". nil: PATH, HOME, LANG, TZ and TMPDIR of this process.
 	Env []string
+	// Values are the variables, secrets and connections of the installation; nil: there are none.
+	Values scheduler.Values
 	// UnreachableGrace is how long an unreachable attempt may come back before it is fenced. 0: 5 minutes.
 	UnreachableGrace time.Duration
 	// Pools are the pools of the installation, by name, with how many slots each has; see [Engine.SetPools].
@@ -389,7 +391,7 @@ func sameRule(a, b trigger.Rule) bool {
 
 func (e *Engine) newCore() *core {
 	c := &core{
-		read: e.store, operators: e.opts.Operators, env: e.opts.Env, grace: e.opts.UnreachableGrace,
+		read: e.store, operators: e.opts.Operators, env: e.opts.Env, values: e.opts.Values, grace: e.opts.UnreachableGrace,
 		rng:   e.rng,
 		heads: map[string]*head{}, versions: map[string]*version{}, runs: map[string]*live{}, queues: map[string]*queue{},
 		pools: map[string]*pool{}, groups: map[string]map[string]*group{}, texts: map[string]*expr.Text{}, attempts: map[string]ref{},

@@ -120,10 +120,10 @@ func (l *launcher) hand(ctx context.Context, launches []launch) []string {
 	}
 	batch := make([]scheduler.Launch, 0, len(launches))
 	ids := make([]string, 0, len(launches))
-	for i := range launches {
-		one := launches[i].launch
+	for _, ready := range l.resolve(ctx, launches) {
+		one := ready.launch
 		var err error
-		if one.Input, err = launches[i].input.Input(); err != nil {
+		if one.Input, err = ready.input.Input(); err != nil {
 			l.refuse(ctx, one.ID, err)
 			continue
 		}

@@ -36,10 +36,10 @@ var simDAGs = func() []spec.File {
 			" now: {run: x, needs: a, rule: always}, end: {run: x, needs: [one, bad, now], rule: all_done, timeout: {start: 10s}}}",
 		"{a: {run: x, pool: p}, b: {run: x, pool: p, pool_slots: 2, priority: 3}, c: {run: x, needs: [a, b]}}\nconcurrency: 2",
 		"{a: {run: x, retry: 1}, b: {run: x, pool: p, needs: a}}\nconcurrency: {when_full: cancel_running, group: '${{ run.dag }}'}",
-		"{a: {run: x, pool: p, pool_slots: 2}}\nconcurrency: {when_full: skip}",
+		"{a: {run: x, pool: p, pool_slots: 2, retry: 1, env: {S: '${{ secrets.s }}', V: '${{ vars.v }}'}}}\nconcurrency: {when_full: skip}",
 		"{a: {run: x, retry: 1}, b: {run: x, needs: a}}\nsetup: {s: {run: x, retry: 1}}\nteardown: {s: {run: x, retry: 1}, t: {run: x, for: a}}",
 		"{a: {run: x}, b: {run: x, rule: always, needs: a}, c: {run: x}}\nconcurrency: {when_full: cancel_running, max_runs: 2}\n" +
-			"setup: {s: {run: x}, in: {run: x, needs: [s, c], for: b}}\nteardown: {s: {run: x, fail_run: true}, in: {run: x, retry: 2}}",
+			"setup: {s: {run: x, env: {S: '${{ secrets.s }}'}}, in: {run: x, needs: [s, c], for: b}}\nteardown: {s: {run: x, fail_run: true}, in: {run: x, retry: 2}}",
 		"{a: {run: x}, ask: {approval: {message: go, expires: 30s, on_expire: approve}, needs: a}, no: {approval: {message: go, expires: 10m, on_reject: fail}}," +
 			" b: {run: x, needs: [ask, no], rule: none_failed}}",
 		"{a: {run: x}, sub: {dag: leaf, needs: a, retry: 1}, quick: {dag: {id: leaf, wait: false}}, up: {dag: {id: d0, inputs: none}, timeout: 1m}, z: {run: x, needs: sub}}",
@@ -87,6 +87,8 @@ type sim struct {
 	decided  int // by a person
 	started  int // runs that tasks asked for
 	simBackfills
+
+	keeper error // what whoever keeps the secrets says now
 }
 
 func (s *sim) chance(percent int) bool { return !s.calm && s.rng.IntN(100) < percent }
@@ -117,9 +119,14 @@ func (s *sim) intercept(c *scheduler.Change, commit func() error) error {
 // boot starts an engine, as after a crash. It may crash again.
 func (s *sim) boot() {
 	e, err := New(s.store, map[string]scheduler.Executor{"local": s.ex}, Options{
-		Env: []string{}, Seed: s.rng.Uint64() | 1, Pools: map[string]int{"p": 2},
+		Env: []string{}, Seed: s.rng.Uint64() | 1, Pools: map[string]int{"p": 2}, Values: s,
 	})
 	if err == nil {
+		// Of what the launcher says itself, the loop hears as of what the executor says.
+		e.launchers["local"].report = func(_ context.Context, _ string, list []scheduler.Report) error {
+			s.ex.queue = append(s.ex.queue, list...)
+			return nil
+		}
 		err = e.load(context.Background(), nil)
 	}
 	if err != nil {
@@ -176,6 +183,7 @@ func (s *sim) do() {
 	case roll < 60:
 		s.ex.progress()
 	case roll < 85:
+		s.keeper = s.keeperNow()
 		s.e.launchers["local"].work(context.Background())
 	case roll < 95:
 		time.Sleep(time.Duration(s.rng.IntN(4000)) * time.Millisecond)

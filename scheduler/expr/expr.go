@@ -39,11 +39,14 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Msg }
 
-// Ref is a name that an expression takes from `params` or `tasks`, with its place, counted from 1.
+// Ref is a name that an expression takes from `params`, `tasks`, `vars`, `secrets` or `conns`, with its place, counted from 1.
 type Ref struct {
-	// Root is "params" or "tasks".
+	// Root is one of these words.
 	Root, Name string
 	Line, Col  int
+	// Field is what is taken of a connection. Secret says that the value is one. Optional says that has() only asks whether it is there.
+	Field            string
+	Secret, Optional bool
 }
 
 // Program is a compiled expression. It is safe for concurrent use.
@@ -53,7 +56,7 @@ type Program struct {
 	refs []Ref
 }
 
-// Refs returns the parameters and tasks that the expression names.
+// Refs returns the parameters, tasks and values of the installation that the expression names.
 func (p *Program) Refs() []Ref { return p.refs }
 
 // CompileBool compiles an expression that yields true or false. Errors are [Error], joined.
@@ -127,6 +130,9 @@ func compile(scope Scope, src, wantText string, want ...*cel.Type) (*Program, er
 		return nil, &Error{Line: 1, Col: 1, Msg: err.Error()}
 	}
 	refs, err := findRefs(checked.NativeRep())
+	if err == nil {
+		err = checkValues(checked.NativeRep(), refs)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +165,8 @@ func findRefs(tree *ast.AST) ([]Ref, error) {
 	ast.PreOrderVisit(tree.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if root, name, ok := refOf(e); ok {
 			at := tree.SourceInfo().GetStartLocation(e.ID())
-			refs = append(refs, Ref{Root: root, Name: name, Line: max(1, at.Line()), Col: max(1, at.Column()-len(root)+1)})
+			ref := Ref{Root: root, Name: name, Line: max(1, at.Line()), Col: max(1, at.Column()-len(root)+1)}
+			refs = append(refs, valueRef(ref, e))
 		}
 		if e.Kind() != ast.SelectKind {
 			return
@@ -198,7 +205,7 @@ func refOf(e ast.Expr) (root, name string, ok bool) {
 		return "", "", false
 	}
 	root = operand.AsIdent()
-	return root, name, root == "params" || root == "tasks"
+	return root, name, root == "params" || root == "tasks" || isValue(root)
 }
 
 // environment returns the scope's environment. They are made once: making one takes longer than compiling most expressions.
@@ -223,6 +230,9 @@ var taskEnv = sync.OnceValue(func() *cel.Env {
 		cel.Variable("batch", cel.ObjectType("expr.Batch")),
 		cel.Variable("batches", cel.ListType(cel.ObjectType("expr.Batch"))),
 		cel.Variable("tasks", cel.MapType(cel.StringType, cel.MapType(cel.StringType, cel.DynType))),
+		cel.Variable("vars", cel.MapType(cel.StringType, cel.DynType)),
+		cel.Variable("secrets", cel.MapType(cel.StringType, cel.StringType)),
+		cel.Variable("conns", cel.MapType(cel.StringType, cel.MapType(cel.StringType, cel.DynType))),
 	)
 })
 

@@ -101,6 +101,7 @@ type Vars struct {
 	tasks   map[string]map[string]any
 	list    []Batch
 	far     []scheduler.TaskRun // those whose output is in the object store
+	values  values
 }
 
 // NewVars returns the variables of a run. Params is the run's JSON object; declared gives its types, so that an integer stays one.
@@ -132,6 +133,8 @@ func (v *Vars) AddTask(t *scheduler.TaskRun) {
 // ResolveName implements the activation of cel-go: variables are made when an expression asks for them.
 func (v *Vars) ResolveName(name string) (any, bool) {
 	switch name {
+	case "vars", "secrets", "conns":
+		return v.values.named(name)
 	case "params":
 		return v.params, true
 	case "tasks":

@@ -66,13 +66,33 @@ printf '{"token":"%s"}' "$TOKEN" > "$MILLRACE_OUTPUT"; printf s3cr; exit 3`))
 	nowhere(t, dir)
 }
 
+// An output that goes to the object store is masked before it does.
+func TestMaskedLargeOutput(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	objects := &shelf{bodies: map[string][]byte{}}
+	r := start(t, dir, localexec.Options{Outputs: objects})
+	const id = "r1.large.-1.1"
+	r.launch(secretScript(id, `(printf '["'; head -c 200000 /dev/zero | tr '\0' x; printf '","%s"]' "$TOKEN") > "$MILLRACE_OUTPUT"`))
+	rep := r.await(id)
+	if rep.OutputRef == nil || rep.OutputError != "" {
+		t.Fatalf("got %+v, want a reference", rep)
+	}
+	body, err := objects.Get(t.Context(), *rep.OutputRef)
+	must(t, err)
+	if got := string(body); !strings.HasSuffix(got, `x","Bearer ***"]`) || int64(len(got)) != rep.OutputRef.Bytes {
+		t.Errorf("got %d bytes that end %q, want %d", len(got), got[len(got)-30:], rep.OutputRef.Bytes)
+	}
+}
+
 // A process that leaves the attempt and keeps its output does not hold up the end, and is still masked.
 func TestMaskedOutputOfOneThatLeaves(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	r := start(t, dir, localexec.Options{})
 	const id = "r1.leaver.-1.1"
-	r.launch(secretScript(id, `setsid sh -c 'while [ ! -e "$GO" ]; do sleep 0.05; done; echo "late $TOKEN"' & echo first`, "GO="+filepath.Join(dir, "go")))
+	r.launch(secretScript(id, `setsid sh -c 'touch "$GO.up"; while [ ! -e "$GO" ]; do sleep 0.05; done; echo "late $TOKEN"' &
+while [ ! -e "$GO.up" ]; do sleep 0.05; done; echo first`, "GO="+filepath.Join(dir, "go")))
 	if rep := r.await(id); rep.Exit != 0 || r.readLog(id, 0) != "first\n" {
 		t.Errorf("got %+v, log %q", rep, r.readLog(id, 0))
 	}

@@ -60,17 +60,22 @@ func (SQL) Validate(t *scheduler.Task) error {
 
 // CheckConnection reports whether a connection can stand in a DAG file.
 func CheckConnection(text string) error {
+	name, named := strings.CutPrefix(text, scheduler.ConnPrefix)
 	switch {
-	case text == "env:" || text == "file:" || text == "":
-		return errors.New("connection names nothing: write env:NAME or file:PATH")
+	case text == "env:" || text == "file:" || text == "" || named && name == "":
+		return errors.New("connection names nothing: write conn:NAME, env:NAME or file:PATH")
+	case named && expr.HasExpr(text):
+		return errors.New("${{ }} can not stand in connection: a value could choose the database")
+	case named:
+		return scheduler.CheckValueName(name)
 	case IsSecret(text), strings.HasPrefix(text, "sqlite:"):
 		if expr.HasExpr(text) {
 			return errors.New("${{ }} can not stand in connection: a value could choose the database")
 		}
 		return nil
 	}
-	return errors.New("connection has to be env:NAME or file:PATH, where the URL of the database is found (or sqlite:PATH): " +
-		"a DAG file is no place for a password")
+	return errors.New("connection has to be conn:NAME ('millrace conns set' makes one), or env:NAME or file:PATH, where the URL of the database is " +
+		"found (or sqlite:PATH): a DAG file is no place for a password")
 }
 
 // CheckStatement reports whether a statement can be executed as it is written.
@@ -137,5 +142,30 @@ func (o SQL) Settings(t *scheduler.Task, eval scheduler.Eval) ([]string, error) 
 		}
 		q.Params[name] = filled
 	}
-	return pack(Envelope{SQL: &q})
+	vars, err := named(&q, eval)
+	if err != nil {
+		return nil, err
+	}
+	packed, err := pack(Envelope{SQL: &q})
+	return append(packed, vars...), err
+}
+
+// connVar is the variable in which the URL of a connection of the installation travels.
+const connVar = "MILLRACE_CONNECTION"
+
+// named puts the URL of a connection of the installation where env:NAME finds it: so it stands in no message about the settings.
+func named(q *scheduler.SQL, eval scheduler.Eval) ([]string, error) {
+	name, ok := strings.CutPrefix(q.Connection, scheduler.ConnPrefix)
+	if !ok {
+		return nil, nil
+	}
+	uri, err := eval.Text(scheduler.ConnText(name), nil)
+	if err != nil {
+		return nil, fmt.Errorf("connection %s: %w", name, err)
+	}
+	if path, ok := strings.CutPrefix(uri, "sqlite://"); ok {
+		uri = "sqlite:" + path
+	}
+	q.Connection = "env:" + connVar
+	return []string{connVar + "=" + uri}, nil
 }

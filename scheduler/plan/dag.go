@@ -17,6 +17,8 @@ type DAG struct {
 	scheduler.DAG
 	// Version is the hash of the canonical form.
 	Version string
+	// Values are those of the installation; nil: there are none. Set it before the first run is made of the DAG.
+	Values scheduler.Values
 
 	nodes []node
 	env   []binding

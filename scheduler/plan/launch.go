@@ -28,11 +28,27 @@ var evalFlags = []string{"-c", "-e", "--eval"}
 // that step. base is the environment under everything else, as "NAME=value". Input is not filled in: see [Run.Input]. An error says that the
 // task can never be started; it is a sentence for people.
 func (r *Run) Launch(i, try int, op scheduler.Operator, base []string) (scheduler.Launch, error) {
-	t, task := &r.Tasks[i], r.DAG.Tasks[i]
 	vars, err := r.launchVars(i)
 	if err != nil {
 		return scheduler.Launch{}, err
 	}
+	return r.launch(attempt{i: i, t: r.Tasks[i], try: try, op: op, base: base}, vars)
+}
+
+// attempt is one that is to be launched.
+type attempt struct {
+	i    int
+	t    scheduler.TaskRun
+	try  int
+	op   scheduler.Operator
+	base []string
+}
+
+// launch is [Run.Launch] with the variables at hand. It looks at no task of r.
+func (r *Run) launch(a attempt, vars *expr.Vars) (scheduler.Launch, error) {
+	t, i, try, op := &a.t, a.i, a.try, a.op
+	task := r.DAG.Tasks[i]
+	var err error
 	if task.Run, err = evalArgv(r.DAG.nodes[i].argv, vars); err != nil {
 		return scheduler.Launch{}, fmt.Errorf("run: %w", err)
 	}
@@ -41,7 +57,7 @@ func (r *Run) Launch(i, try int, op scheduler.Operator, base []string) (schedule
 		return scheduler.Launch{}, err
 	}
 	env := map[string]string{}
-	for _, kv := range base {
+	for _, kv := range a.base {
 		if name, val, ok := strings.Cut(kv, "="); ok {
 			env[name] = val
 		}
@@ -63,7 +79,7 @@ func (r *Run) Launch(i, try int, op scheduler.Operator, base []string) (schedule
 	}
 	l := scheduler.Launch{
 		ID: t.AttemptID(try), Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: try, Argv: argv, Container: container,
-		Timeout: task.Timeout.Run, Grace: r.Grace(i), Heartbeat: task.Timeout.Heartbeat,
+		Timeout: task.Timeout.Run, Grace: r.Grace(i), Heartbeat: task.Timeout.Heartbeat, Secrets: r.sensitive(i),
 	}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		l.Env = append(l.Env, name+"="+env[name])
@@ -200,6 +216,9 @@ func (r *Run) vars(refs []expr.Ref) (*expr.Vars, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.addVariables(vars, refs); err != nil {
+		return nil, err
+	}
 	for _, ref := range refs {
 		if ref.Root != "tasks" {
 			continue
@@ -213,18 +232,21 @@ func (r *Run) vars(refs []expr.Ref) (*expr.Vars, error) {
 	return vars, nil
 }
 
-func (r *Run) launchVars(i int) (*expr.Vars, error) {
+func (r *Run) launchVars(i int) (*expr.Vars, error) { return r.vars(r.DAG.launchRefs(i)) }
+
+// launchRefs are all names in the expressions of task i that are evaluated when it is launched.
+func (d *DAG) launchRefs(i int) []expr.Ref {
 	var refs []expr.Ref
-	for _, text := range slices.Concat(r.DAG.nodes[i].argv, r.DAG.nodes[i].args) {
+	for _, text := range slices.Concat(d.nodes[i].argv, d.nodes[i].args) {
 		refs = append(refs, text.Refs()...)
 	}
-	for _, list := range [][]binding{r.DAG.env, r.DAG.nodes[i].env} {
+	for _, list := range [][]binding{d.env, d.nodes[i].env} {
 		for _, b := range list {
 			refs = append(refs, b.text.Refs()...)
 		}
 	}
-	for _, text := range r.DAG.nodes[i].settings {
+	for _, text := range d.nodes[i].settings {
 		refs = append(refs, text.Refs()...)
 	}
-	return r.vars(refs)
+	return refs
 }

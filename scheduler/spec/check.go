@@ -18,6 +18,8 @@ type usedExpr struct {
 	task string // "" in env
 	what string
 	refs []expr.Ref
+	// place says which values of the installation may stand there.
+	place place
 }
 
 // checkGraph finds parents that do not exist, and cycles.
@@ -134,6 +136,9 @@ func (b *builder) checkExprs() {
 			line, col := b.within(u.at, ref.Line, ref.Col)
 			report := func(hint, format string, args ...any) {
 				b.at(b.decoder.dag, line, col, u.what+": "+fmt.Sprintf(format, args...), hint)
+			}
+			if b.checkValue(u, ref, report) {
+				continue
 			}
 			if ref.Root == "params" {
 				if !slices.Contains(params, ref.Name) {

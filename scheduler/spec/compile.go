@@ -111,7 +111,7 @@ func (d *decoder) document(root ast.Node) (scheduler.DAG, ast.Node) {
 	return dag, at
 }
 
-var laterRoot = []string{"deadline", "on_event", "variables", "pools", "secrets", "connections"}
+var laterRoot = []string{"deadline", "on_event", "pools"}
 
 // builder fills in one DAG.
 type builder struct {
@@ -126,6 +126,7 @@ type builder struct {
 	// groupOrder are their names in the order of the file.
 	groupOrder []string
 	exprs      []usedExpr
+	stands     place // of the texts that are read now
 }
 
 // placed is an id with its place.

@@ -175,7 +175,7 @@ func (d *decoder) mapping(n ast.Node, what string, known fields, later ...string
 			continue
 		}
 		names := slices.Sorted(maps.Keys(known))
-		hint := cmp.Or(suggest(p.key, names), belongs(p.key))
+		hint := cmp.Or(elsewhere[p.key], suggest(p.key, names), belongs(p.key))
 		if hint == "" {
 			hint = "known keys: " + strings.Join(names, ", ")
 		}

@@ -52,6 +52,7 @@ func (b *builder) finishImage(p *placed, t *scheduler.Task, run ast.Node) {
 // arguments reads a list of arguments in which there may be expressions, but not beside one after which a program takes code. The first of run
 // is the program itself.
 func (b *builder) arguments(n ast.Node, what, task string) []string {
+	defer b.standing(inArgs)()
 	nodes := b.list(n, what, what != "run")
 	var out []string
 	for _, v := range nodes {

@@ -32,9 +32,9 @@ func (b *builder) operators(known fields, t *scheduler.Task) {
 			read(v, t)
 		}
 	}
-	kind(scheduler.KindHTTP, b.http)
-	kind(scheduler.KindWait, b.wait)
-	kind(scheduler.KindSQL, b.sql)
+	kind(scheduler.KindHTTP, b.inEnv(b.http))
+	kind(scheduler.KindWait, b.inEnv(b.wait))
+	kind(scheduler.KindSQL, b.inEnv(b.sql))
 	kind(scheduler.KindApproval, b.approval)
 	kind(scheduler.KindDAG, b.subDAG)
 	kind(scheduler.KindUse, b.readUse)

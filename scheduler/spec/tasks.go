@@ -35,7 +35,7 @@ type taskDefaults struct {
 var (
 	laterTask = []string{
 		"resources", "constraints", "foreach",
-		"concurrency", "deadline", "heartbeat", "secrets", "at_least_once_fast",
+		"concurrency", "deadline", "heartbeat", "at_least_once_fast",
 	}
 )
 
@@ -158,6 +158,7 @@ var envRule = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,254}$`)
 const ownEnv = "MILLRACE_"
 
 func (b *builder) env(n ast.Node, what string) map[string]string {
+	defer b.standing(inEnv)()
 	env := map[string]string{}
 	for _, p := range b.pairs(n, what) {
 		val := b.scalar(p.value, what+" "+p.key)
@@ -204,7 +205,7 @@ func (b *builder) text(n ast.Node, val, task, what string) {
 		b.exprErrors(n, what, err)
 		return
 	}
-	b.exprs = append(b.exprs, usedExpr{at: n, task: task, what: what, refs: text.Refs()})
+	b.exprs = append(b.exprs, usedExpr{at: n, task: task, what: what, refs: text.Refs(), place: b.stands})
 }
 
 // retry reads a number of retries, or the keys that change what r says already.

@@ -79,7 +79,9 @@ func (b *builder) finishUse(with ast.Node, t *scheduler.Task) {
 	b.uses[len(b.uses)-1].with = b.place(with)
 	switch b.resolve(with).(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:
+		back := b.standing(inEnv)
 		t.Use.With = b.json(with, "with", t.ID)
+		back()
 	default:
 		b.errorf(with, "", "with must be a mapping of settings, got %s", kindOf(b.resolve(with)))
 	}

@@ -246,7 +246,7 @@ func CheckReference(text string) error {
 // resolve reads what a reference of the configuration refers to.
 func (c *Config) resolve(ctx context.Context, ref string) (string, error) {
 	if name, ok := strings.CutPrefix(ref, "env:"); ok {
-		val := os.Getenv(name)
+		val := os.Getenv(name) //layout:allow call it is what the configuration refers to, read when it is needed
 		if val == "" {
 			return "", fmt.Errorf("%w: the server's environment has no %s", scheduler.ErrNoValue, name)
 		}

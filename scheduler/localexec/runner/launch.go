@@ -150,7 +150,7 @@ func (r *runner) ended(a *attempt, rep scheduler.Report) {
 	if rep.EndedAt.IsZero() {
 		rep.EndedAt = time.Now().UTC()
 	}
-	a.hide(&rep)
+	r.hide(a, &rep)
 	a.filter = nil
 	_ = r.note(record{ID: a.id, End: &rep})
 	r.news(a)

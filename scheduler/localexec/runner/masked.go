@@ -338,11 +338,59 @@ func (r *runner) reopen(a *attempt) (pipe, log *os.File, err error) {
 // masked reports whether the attempt's output goes through a filter.
 func (c *claim) masked() bool { return len(c.Secrets) > 0 || c.Unplaced }
 
-// hide takes the secrets of an attempt out of a report.
-func (a *attempt) hide(rep *scheduler.Report) {
+// hide takes the secrets of an attempt out of a report, and out of an output that is too large for one.
+func (r *runner) hide(a *attempt, rep *scheduler.Report) {
+	if !a.claim.masked() {
+		return
+	}
 	rep.Reason, rep.OutputError = a.mask.String(rep.Reason), a.mask.String(rep.OutputError)
 	rep.Output = a.mask.JSON(rep.Output)
-	if a.claim.masked() && a.mask == nil && len(rep.Output) > 0 {
-		rep.Output, rep.OutputError = nil, "the runner was replaced, and the secrets of this task can not be found again: it might have one in it"
+	if len(rep.Output) == 0 && rep.OutputRef == nil {
+		return
 	}
+	problem := ""
+	if a.mask == nil {
+		problem = "the runner was replaced, and the secrets of this task can not be found again: it might have one in it"
+	} else if rep.OutputRef != nil {
+		size, err := r.place.maskFile(rep.OutputRef.Ref, a.mask)
+		if rep.OutputRef.Bytes = size; err != nil {
+			problem = "secrets could not be taken out of it: " + explain(err).Error()
+		}
+	}
+	if problem != "" {
+		rep.Output, rep.OutputRef, rep.OutputError = nil, nil, problem
+	}
+}
+
+// maskFile replaces a file by one without secrets, and returns its size.
+func (p *place) maskFile(name string, m *mask.Masker) (int64, error) {
+	in, _, problem := openOutput(p.root, name)
+	if in == nil {
+		return 0, errors.New(problem)
+	}
+	defer in.Close()
+	out, err := p.root.OpenFile(name+".masked", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
+	if err != nil {
+		return 0, err
+	}
+	stream, buf, masked, size := mask.NewStream(m), make([]byte, readBytes), []byte(nil), int64(0)
+	for err == nil {
+		var n int
+		n, err = in.Read(buf)
+		masked = stream.Next(masked[:0], buf[:n])
+		if err != nil {
+			masked = stream.End(masked)
+		}
+		size += int64(len(masked))
+		if _, failed := out.Write(masked); failed != nil {
+			err = failed
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	if err = errors.Join(err, out.Close()); err != nil {
+		return 0, err
+	}
+	return size, p.root.Rename(name+".masked", name)
 }
