@@ -143,7 +143,7 @@ type Launch struct {
 	Env  []string
 	// Container is the image to run in, with its expressions evaluated; nil: a process of the machine. Without Argv the image's own entrypoint
 	// gets Container.Args. An executor that runs no images reports OutcomeRefused.
-	Container *Container
+	Container *Container `json:",omitempty"`
 	// Input is the JSON document of the task contract.
 	Input []byte
 	// Timeout is from exec to SIGTERM, 0 is none; Grace from SIGTERM to SIGKILL.
