@@ -77,7 +77,7 @@ type SubDAG struct {
 	NoInputs bool `json:"no_inputs,omitempty"`
 }
 
-// MaxPath bounds how many runs may have led to another, each by a task of the one before.
+// MaxPath bounds how many runs may have led to one that starts another, each by a task of the one before.
 const MaxPath = 8
 
 // Decision is what was decided on an approval, and the output of its task.

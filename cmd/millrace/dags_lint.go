@@ -40,6 +40,8 @@ func newDAGsLint(g *global) *cobra.Command {
   no-timeout           nothing ends an attempt of such a task that hangs
   any-source           a batch rule does not name its source
   open-group           batches are coalesced without a bound in time
+  no-such-dag          a task starts a run of a DAG that none of the files has
+  dag-circle           DAGs start runs of each other in a circle
 
 What is written out is meant: retry: 0, timeout: 0, source: "*". The exit code is 1 if there are errors, with --strict also for warnings.`,
 		Example: `  millrace dags lint dags
@@ -87,11 +89,17 @@ func findings(files []spec.File) []finding {
 			}
 			seen[id] = f.Name
 		}
-		for _, w := range f.Warnings {
-			out = append(out, finding{
-				Severity: "warning", Code: w.Code, File: w.File, DAG: w.DAG, Line: w.Line, Col: w.Col, Msg: w.Msg, Hint: w.Hint, detail: w.Detail(),
-			})
-		}
+		out = append(out, warned(f.Warnings)...)
+	}
+	return append(out, warned(spec.SubDAGs(files))...)
+}
+
+func warned(list []spec.Warning) []finding {
+	var out []finding
+	for _, w := range list {
+		out = append(out, finding{
+			Severity: "warning", Code: w.Code, File: w.File, DAG: w.DAG, Line: w.Line, Col: w.Col, Msg: w.Msg, Hint: w.Hint, detail: w.Detail(),
+		})
 	}
 	return out
 }

@@ -88,7 +88,7 @@ func runTable(w io.Writer, d scheduler.RunDetail) error {
 	r := d.Run
 	for _, line := range [][2]string{
 		{"run", r.ID}, {"dag", r.DAG + " at " + r.Version}, {"state", string(r.State)}, {"reason", r.Reason},
-		{"trigger", string(r.Trigger.Kind) + " " + r.Trigger.Rule + " " + r.Trigger.Key}, {"replay", replayText(r)}, {"backfill", r.Backfill},
+		{"trigger", string(r.Trigger.Kind) + " " + r.Trigger.Rule + " " + r.Trigger.Key}, {"parent", r.Trigger.Parent}, {"replay", replayText(r)}, {"backfill", r.Backfill},
 		{"inputs", fmt.Sprintf("%d batches, %d events, %s", len(r.Batches), r.Events, bytesText(r.Bytes))},
 		{"params", string(r.Params)}, {"created", clock(r.CreatedAt)}, {"took", took(r.StartedAt, r.EndedAt)},
 	} {
@@ -101,6 +101,7 @@ func runTable(w io.Writer, d scheduler.RunDetail) error {
 		_, _ = fmt.Fprintf(w, "%s\t%s%s\t%d\t%s\t%s\t%s\t%s\n", t.Task, groupCell(d, t.Group), t.State, t.Try, exitText(t), clock(t.StartedAt),
 			took(t.StartedAt, t.EndedAt), t.Reason)
 	}
+	childRuns(w, d.Tasks)
 	_, err := fmt.Fprintf(w, "\nlogs:\tmillrace runs logs %s\n", r.ID)
 	return err
 }
@@ -111,6 +112,17 @@ func groupCell(d scheduler.RunDetail, text string) string {
 		return ""
 	}
 	return text + "\t"
+}
+
+// childRuns lists the runs that tasks have started.
+func childRuns(w io.Writer, tasks []scheduler.TaskRun) {
+	head := "\nTASK\tITS RUN\n"
+	for _, t := range tasks {
+		if t.Executor == "" && t.External != "" {
+			_, _ = fmt.Fprintf(w, "%s%s\t%s\n", head, t.Task, t.External)
+			head = ""
+		}
+	}
 }
 
 func newRunsLogs(g *global) *cobra.Command {

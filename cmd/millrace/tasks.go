@@ -10,7 +10,7 @@ import (
 )
 
 func newTasks(g *global) *cobra.Command {
-	return group("tasks", "Look at the tasks of a run", newTasksLs(g), newTasksLogs(g), newTasksOutput(g))
+	return group("tasks", "Look at the tasks of a run, and decide on those that ask", newTasksLs(g), newTasksLogs(g), newTasksOutput(g), newTasksApprove(g), newTasksReject(g))
 }
 
 var taskColumns = []column[scheduler.TaskRun]{
@@ -29,7 +29,7 @@ var taskColumns = []column[scheduler.TaskRun]{
 }
 
 func exitText(t scheduler.TaskRun) string {
-	if t.EndedAt.IsZero() || t.Try == 0 {
+	if t.EndedAt.IsZero() || t.Try == 0 || t.Executor == "" {
 		return "-"
 	}
 	return strconv.Itoa(t.Exit)

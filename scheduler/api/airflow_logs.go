@@ -47,6 +47,9 @@ func (s *Server) airflowLog(c echo.Context) error {
 		return fmt.Errorf("find try %d of task %q: %w", try, k.task, scheduler.ErrNotFound)
 	}
 	exec := s.d.Executors[a.Executor]
+	if a.Executor == "" {
+		return fmt.Errorf("find the log of task %q: no executor runs it: %w", k.task, scheduler.ErrNotFound)
+	}
 	if exec == nil {
 		return fmt.Errorf("%w: the log is with executor %q", errNotHere, a.Executor)
 	}

@@ -26,6 +26,8 @@ type Deps struct {
 	Control scheduler.Control
 	// Explain says why runs and tasks wait.
 	Explain scheduler.Explainer
+	// Approve takes the decisions of people.
+	Approve scheduler.Approver
 	// Backfiller starts runs anew.
 	Backfiller scheduler.Backfiller
 	// Executors by the name that stands in an attempt.

@@ -67,6 +67,7 @@ var faults = []struct {
 	{scheduler.ErrNotFound, fault{http.StatusNotFound, "not_found", "there is no such thing", true}},
 	{batcher.ErrNotFound, fault{http.StatusNotFound, "not_found", "the object does not exist", false}},
 	{scheduler.ErrInvalid, fault{http.StatusUnprocessableEntity, "invalid", "the request can not be carried out as it stands", true}},
+	{scheduler.ErrDecided, fault{http.StatusConflict, "decided", "somebody has decided already", true}},
 	{scheduler.ErrConflict, fault{http.StatusConflict, "conflict", "it was changed by another; look again", false}},
 	{scheduler.ErrUnavailable, fault{http.StatusServiceUnavailable, "unavailable", "the store or an executor does not answer; try again", false}},
 	{batcher.ErrDamaged, fault{http.StatusBadGateway, "damaged",

@@ -52,7 +52,7 @@ func newRig(t *testing.T, change ...func(*Deps, *Options)) *rig {
 	}
 	r.control = &fakeControl{store: r.store, watch: make(chan struct{})}
 	d := Deps{
-		Store: r.store, Control: r.control, Explain: fakeExplainer{}, Backfiller: r.control, Executors: map[string]scheduler.Executor{"local": r.exec}, Catalogue: r.chain, Objects: r.objects,
+		Store: r.store, Control: r.control, Explain: fakeExplainer{}, Backfiller: r.control, Approve: &fakeApprover{run: "r1"}, Executors: map[string]scheduler.Executor{"local": r.exec}, Catalogue: r.chain, Objects: r.objects,
 		Codec: plainCodec{}, Finder: r.finder, Pressure: fakePressure{},
 		Sources: func() []ingest.Source {
 			return []ingest.Source{{Tenant: "default", Name: "web", Kind: ingest.KindClickstream}}

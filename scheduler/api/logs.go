@@ -172,6 +172,9 @@ func (f *follower) task(ctx context.Context, k key, titled bool) error {
 // copy copies the output of an attempt, until it has ended if it follows.
 func (f *follower) copy(ctx context.Context, k key, a *scheduler.Attempt) error {
 	exec := f.s.d.Executors[a.Executor]
+	if a.Executor == "" {
+		return f.sink.note("no executor runs it: it writes no log")
+	}
 	if exec == nil {
 		return f.sink.note("the executor " + strconv.Quote(a.Executor) + " is not in this process")
 	}

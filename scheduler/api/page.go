@@ -36,8 +36,9 @@ func newPages(base string) (*pages, error) {
 	p := &pages{base: base, all: map[string]*template.Template{}}
 	funcs := template.FuncMap{
 		"clock": clock, "ago": ago, "took": took, "size": size, "count": count, "icon": icon, "short": short, "rate": rate, "percent": percent,
-		"now":  time.Now,
-		"runs": func(base string, runs []scheduler.Run) runTable { return runTable{base, runs} },
+		"now":   time.Now,
+		"runOf": func(task string) string { run, _, _ := strings.Cut(task, "/"); return run },
+		"runs":  func(base string, runs []scheduler.Run) runTable { return runTable{base, runs} },
 	}
 	for _, name := range []string{"home", "run", "batch", "dag", "fault"} {
 		t, err := template.New("layout.html").Funcs(funcs).ParseFS(pageFiles, "pages/layout.html", "pages/parts.html", "pages/"+name+".html")
@@ -102,7 +103,11 @@ type homeData struct {
 	Batches []batcher.Batch
 	Runs    []scheduler.Run
 	DAGs    []scheduler.DAGHead
+	// Questions are the decisions that are waited for, at most [questionsShown] of them.
+	Questions []scheduler.Question
 }
+
+const questionsShown = 20
 
 func (s *Server) homePage(c echo.Context) error {
 	ctx := c.Request().Context()
@@ -111,6 +116,10 @@ func (s *Server) homePage(c echo.Context) error {
 		return err
 	}
 	d := homeData{Status: st, States: runStates}
+	if d.Questions, err = s.questions(c, ""); err != nil {
+		return err
+	}
+	d.Questions = d.Questions[:min(len(d.Questions), questionsShown)]
 	if s.d.Store != nil {
 		if d.Batches, _, err = s.d.Store.Batches(ctx, scheduler.BatchQuery{Limit: 12}); err != nil {
 			return err
@@ -129,7 +138,9 @@ func (s *Server) homePage(c echo.Context) error {
 
 type runData struct {
 	*scheduler.RunDetail
-	Logs []taskLog
+	// Questions are the decisions that the run waits for.
+	Questions []scheduler.Question
+	Logs      []taskLog
 }
 
 // taskLog is a task with the end of what its newest attempt wrote.
@@ -150,7 +161,15 @@ func (s *Server) runPage(c echo.Context) error {
 		return err
 	}
 	data := runData{RunDetail: d}
+	if !d.Run.State.Terminal() {
+		if data.Questions, err = s.questions(c, d.Run.ID); err != nil {
+			return err
+		}
+	}
 	for i := range d.Tasks {
+		if d.Tasks[i].Executor == "" {
+			continue // it writes no log
+		}
 		data.Logs = append(data.Logs, s.taskLog(c.Request().Context(), d, &d.Tasks[i]))
 	}
 	return s.pages.show(c, "run", http.StatusOK, view{Title: "Run " + d.Run.ID, Refresh: !d.Run.State.Terminal(), Data: data})
@@ -397,9 +416,9 @@ func icon(s scheduler.State) string {
 	case scheduler.StateUnreachable:
 		return "?"
 	case scheduler.StateDeferred:
-		return "⧖"
+		return "…"
 	case scheduler.StateAwaitingInput:
-		return "✋"
+		return "!"
 	}
 	return "○"
 }

@@ -48,6 +48,7 @@ func (s *Server) table() []route {
 
 		{get, "/", login, false, s.homePage},
 		{get, "/runs/:run", guarded, false, s.runPage},
+		{post, "/runs/:run/tasks/:task/decision", guarded, false, s.decideForm},
 		{get, "/batches/:batch", guarded, false, s.batchPage},
 		{get, "/dags/:dag", guarded, false, s.dagPage},
 
@@ -75,10 +76,12 @@ func (s *Server) table() []route {
 		{post, v1 + "/runs/:run/clear", guarded, false, s.clearRun},
 		{post, v1 + "/runs/:run/mark", guarded, false, s.markRun},
 		{post, v1 + "/runs/:run/replay", guarded, false, s.replayRun},
+		{post, v1 + "/runs/:run/tasks/:task/decision", guarded, false, s.decide},
 		{get, v1 + "/runs/:run/logs", guarded, true, s.getLogs},
 		{get, v1 + "/explain/runs/:run", guarded, false, s.explainRun},
 		{get, v1 + "/explain/tasks/:run/:task", guarded, false, s.explainTask},
 		{get, v1 + "/explain/batches/:batch", guarded, false, s.explainBatch},
+		{get, v1 + "/approvals", guarded, false, s.listApprovals},
 		{get, v1 + "/pools", guarded, false, s.listPools},
 		{get, v1 + "/verify", guarded, false, s.lastVerify},
 		{post, v1 + "/verify", guarded, true, s.runVerify},

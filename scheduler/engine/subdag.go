@@ -61,7 +61,7 @@ func (c *core) subFiring(r ref) (*trigger.Firing, error) {
 	switch h := c.heads[id]; {
 	case slices.Contains(path, id):
 		return nil, fmt.Errorf("dag %s is started by a run of itself: %s → %s", id, strings.Join(path, " → "), id)
-	case len(path) >= scheduler.MaxPath:
+	case len(path) > scheduler.MaxPath:
 		return nil, fmt.Errorf("%d runs have led to this one, each by a task of the one before (%s), which is the most there may be", len(path)-1, strings.Join(path, " → "))
 	case h != nil && h.row.Removed:
 		return nil, fmt.Errorf("dag %s can not be started: its file is gone", id)

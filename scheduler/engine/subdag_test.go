@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -252,6 +253,24 @@ func TestSubDAGOfReplay(t *testing.T) {
 		}
 		if n := len(f.allRuns()); n != 5 {
 			t.Errorf("there are %d runs, want 5: two, a replay without another run, one with it", n)
+		}
+	})
+}
+
+// A chain of DAGs that start each other has an end, also if none comes twice.
+func TestSubDAGDepth(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		files := map[string]string{"d10.yaml": "dag: d10\ntasks: {x: {run: x}}"}
+		for i := range 10 {
+			files[fmt.Sprintf("d%d.yaml", i)] = fmt.Sprintf("dag: d%d\ntasks: {x: {dag: d%d}}", i, i+1)
+		}
+		f := newFixture(t, files)
+		if d := f.wait(f.trigger("d2", "x", "").ID); d.Run.State != scheduler.StateSuccess {
+			t.Errorf("nine DAGs: got %s: %s", d.Run.State, d.Run.Reason)
+		}
+		if d := f.wait(f.trigger("d0", "x", "").ID); d.Run.State != scheduler.StateFailed || !strings.Contains(d.Run.Reason, "8 runs have led to this one") {
+			t.Errorf("eleven DAGs: got %s: %s", d.Run.State, d.Run.Reason)
 		}
 	})
 }

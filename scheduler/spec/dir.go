@@ -55,6 +55,8 @@ type Dir struct {
 	parent bool
 	// lastErr is the fault that was logged last, so that it is not logged again at each poll.
 	lastErr string
+	// warned are the warnings about several files that were logged.
+	warned map[string]bool
 }
 
 // entry is what is known of one file.
@@ -123,6 +125,7 @@ func (d *Dir) Run(ctx context.Context, apply func(ctx context.Context, set Set) 
 			if pending = err != nil; pending && ctx.Err() == nil {
 				d.log.Warn("DAG files were not taken over", "err", err)
 			}
+			d.warnSubs(d.set(partial).Files)
 		}
 		select {
 		case <-ctx.Done():
@@ -340,6 +343,17 @@ func (d *Dir) warn(f *File) {
 		w := &f.Warnings[i]
 		d.log.Warn("DAG file is in force, but may not do what it should", "dag", w.DAG, "warning", w.String())
 	}
+}
+
+// warnSubs logs what is new among the warnings about several files.
+func (d *Dir) warnSubs(files []File) {
+	now := map[string]bool{}
+	for _, w := range SubDAGs(files) {
+		if now[w.String()] = true; !d.warned[w.String()] {
+			d.log.Warn("DAG file is in force, but may not do what it should", "dag", w.DAG, "warning", w.String())
+		}
+	}
+	d.warned = now
 }
 
 // readBounded reads a file up to one byte more than [Compile] takes.

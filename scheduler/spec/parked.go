@@ -2,7 +2,6 @@ package spec
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -199,31 +198,6 @@ func (b *builder) checkWaitTimeout(n ast.Node, t *scheduler.Task) {
 			b.errorf(kv.node, "write timeout: 1h, or how long its run may take", "task %q waits for another run: timeout.%s has no meaning for it", t.ID, kv.key)
 		}
 	}
-}
-
-// WarnNoSuchDAG: a task starts runs of a DAG that no file has.
-const WarnNoSuchDAG = "no-such-dag"
-
-// CheckSubDAGs returns what tasks name that start runs of other DAGs, and that is none of those that known reports: each a sentence with the
-// task, in the order of the tasks.
-func CheckSubDAGs(dag *scheduler.DAG, known []string) []string {
-	var out []string
-	for i := range dag.Tasks {
-		t := &dag.Tasks[i]
-		if t.SubDAG == nil || slices.Contains(known, t.SubDAG.ID) {
-			continue
-		}
-		out = append(out, fmt.Sprintf("task %s starts a run of dag %q, which does not exist%s", t.ID, t.SubDAG.ID, meant(t.SubDAG.ID, known)))
-	}
-	return out
-}
-
-// meant returns ": did you mean …", or "".
-func meant(word string, known []string) string {
-	if hint := suggest(word, slices.Clone(known)); hint != "" {
-		return ": " + hint
-	}
-	return ""
 }
 
 // Suggest returns "did you mean …?" for a word that is none of those that are known, or "".

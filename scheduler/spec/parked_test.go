@@ -90,11 +90,21 @@ func TestParkedFaults(t *testing.T) {
 	}
 }
 
-func TestCheckSubDAGs(t *testing.T) {
+// Only all files together tell whether a DAG exists, and whether some start each other in a circle.
+func TestSubDAGs(t *testing.T) {
 	t.Parallel()
-	dag := mustCompile(t, "dag: d\ntasks: {a: {dag: loda}, b: {run: x}, c: {dag: load}}")[0]
-	got := CheckSubDAGs(&dag, []string{"load", "other"})
-	want := []string{`task a starts a run of dag "loda", which does not exist: did you mean "load"?`}
+	files := []File{
+		ReadFile("one.yaml", []byte("dag: d\ntasks: {a: {dag: loda}, b: {run: x}, c: {dag: load}}\n---\ndag: load\ntasks: {a: {dag: third}}")),
+		ReadFile("two.yaml", []byte("dag: third\ntasks: {a: {dag: load}, b: {dag: {id: fine, wait: false}}}\n---\ndag: fine\ntasks: {a: {run: x}}")),
+	}
+	var got []string
+	for _, w := range SubDAGs(files) {
+		got = append(got, w.String())
+	}
+	want := []string{
+		`one.yaml: warning: task "a" starts a run of dag "loda", which none of the files has [no-such-dag] (did you mean "load"?)`,
+		`one.yaml: warning: dags start runs of each other in a circle, and the task that closes it fails: load → third → load [dag-circle]`,
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

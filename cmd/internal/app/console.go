@@ -44,6 +44,7 @@ func (a *app) buildConsole(_ context.Context) error {
 		deps.Store, deps.Control, deps.Executors, deps.Resume, deps.Held = s.store, s.engine, s.executors, s.hold.resume, s.hold.since
 		deps.Explain, deps.Simulate = s.engine, s.simulate
 		deps.Backfiller = s.engine
+		deps.Approve = s.engine
 	}
 	srv, err := api.New(deps, api.Options{
 		Token: token, BasePath: c.BasePath, Hosts: c.Hosts, Redact: c.Redact, TLS: c.TLS.On(), Pprof: c.Pprof,

@@ -87,6 +87,8 @@ func startedBy(r scheduler.Run) (kind, by string) {
 		return "asset_triggered", "asset"
 	case r.Trigger.Kind == trigger.KindManual:
 		return "manual", "rest_api"
+	case r.Trigger.Kind == trigger.KindDAG:
+		return "manual", "operator"
 	}
 	return "manual", ""
 }

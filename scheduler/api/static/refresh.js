@@ -1,8 +1,14 @@
 // Looks again every few seconds and puts the new content in place, so that the page neither flickers nor scrolls. Without scripts the page
 // stays as it was loaded.
 "use strict";
+
+// Whether somebody is filling in a form, which a new content would empty.
+const busy = () =>
+  [...document.querySelectorAll("main form input")].some((f) =>
+    f === document.activeElement || (f.type === "radio" ? f.checked !== f.defaultChecked : f.value !== f.defaultValue));
+
 setInterval(async () => {
-  if (document.hidden || !document.getSelection().isCollapsed) return;
+  if (document.hidden || busy() || !document.getSelection().isCollapsed) return;
   try {
     const answer = await fetch(location.href, { redirect: "error" });
     if (!answer.ok) return;
