@@ -61,7 +61,7 @@ const (
 
 // Param declares one parameter; it is a small part of JSON Schema.
 type Param struct {
-	// Type is string, integer, number or boolean.
+	// Type is string, integer, number, boolean or array.
 	Type        string          `json:"type"`
 	Description string          `json:"description,omitempty"`
 	Default     json.RawMessage `json:"default,omitempty"`
@@ -98,6 +98,8 @@ type Task struct {
 	// Approval and SubDAG are those of the kinds that take no slot; see [Task.Parks].
 	Approval *Approval `json:"approval,omitempty"`
 	SubDAG   *SubDAG   `json:"dag,omitempty"`
+	// Foreach makes the task mapped; nil: it is one task.
+	Foreach *Foreach `json:"foreach,omitempty"`
 	// When is a CEL expression over batch, batches, params, trigger and tasks; false skips the task. "" is true.
 	When string `json:"when,omitempty"`
 	// Rule is the join rule over the parents, one of [Joins]; "" is JoinAllSuccess, which has no other spelling here.

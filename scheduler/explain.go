@@ -24,6 +24,8 @@ const (
 	CodeEnding      Code = "ending"      // it was asked to end, and has not ended yet
 	CodeRunning     Code = "running"     // it waits for nothing but itself
 	CodeEnded       Code = "ended"
+	CodeMapped      Code = "mapped" // its items go on
+	CodeLimit       Code = "limit"  // as many of its siblings go on as max_concurrent permits
 
 	// Codes of a batch for a rule.
 	CodeRun        Code = "run"        // it is an input of a run
@@ -98,10 +100,13 @@ type Holder struct {
 
 // Explainer says why things wait, from the values on which the last decision was taken. Safe for concurrent use.
 type Explainer interface {
-	// Explain explains a run and each of its tasks. ErrNotFound, ErrUnavailable.
+	// Explain explains a run and each of its tasks; of mapped tasks at most [MaxOn] of those that do something or failed. ErrNotFound,
+	// ErrUnavailable.
 	Explain(ctx context.Context, run string) (*RunWhy, error)
 	// WhyFull says why a run that a rule would start for a key has no place in its concurrency group; nil if it has. ErrUnavailable.
 	WhyFull(ctx context.Context, r *trigger.Rule, key string) (*Why, error)
+	// ExplainTask explains one task, "load" or, of a mapped one, "load/3". Errors as Explain.
+	ExplainTask(ctx context.Context, run, task string) (*TaskWhy, error)
 	// Slots returns all executors and pools, in the order of their names.
 	Slots(ctx context.Context) ([]Slots, error)
 }

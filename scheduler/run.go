@@ -91,16 +91,15 @@ type TaskRun struct {
 	NoCache    bool      `json:"no_cache,omitempty"`
 	StartedAt  time.Time `json:"started_at,omitzero"`
 	EndedAt    time.Time `json:"ended_at,omitzero"`
-	Rev        int64     `json:"-"`
+	// Item is what a mapped task is about; Map is of the whole, whose items are such tasks.
+	Item *Item    `json:"item,omitempty"`
+	Map  *Mapping `json:"map,omitempty"`
+	Rev  int64    `json:"-"`
 }
 
 // ID returns "<run>/<task>", with "/<map index>" if the task is mapped.
 func (t *TaskRun) ID() string {
-	id := t.Run + "/" + t.Task
-	if t.MapIndex != NoMap {
-		id += "/" + strconv.Itoa(t.MapIndex)
-	}
-	return id
+	return t.Run + "/" + TaskName(t.Task, t.MapIndex)
 }
 
 // IdempotencyKey is the same for all tries of the task in this run: side effects elsewhere can be made once by it.
@@ -200,10 +199,13 @@ type Input struct {
 	Batches []batcher.Batch `json:"batches"`
 	Totals  InputTotals     `json:"totals"`
 	Params  json.RawMessage `json:"params"`
-	// Upstream has the outputs of the task's parents, null for one that put out nothing. A parent whose output is in the object store is in
-	// UpstreamRefs instead.
+	// Upstream has the outputs of the task's parents, null for one that put out nothing; of a mapped one, the list of those of its items. A parent
+	// whose output is in the object store is in UpstreamRefs instead, and so is an item's, as "<task>/<index>".
 	Upstream     map[string]json.RawMessage `json:"upstream"`
 	UpstreamRefs map[string]UpstreamRef     `json:"upstream_refs,omitempty"`
+	// Item is what a mapped task is about, and Map which of how many.
+	Item json.RawMessage `json:"item,omitempty"`
+	Map  *InputMap       `json:"map,omitempty"`
 }
 
 // InputRun is the part of a run that its tasks see.

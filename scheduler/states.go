@@ -21,7 +21,7 @@ const (
 	StateDeferred       State = "deferred"        // waits without a slot for what it started: a run, its mapped tasks
 	StateAwaitingInput  State = "awaiting_input"  // waits without a slot for a person's decision
 	StateCancelled      State = "cancelled"       //
-	StateRemoved        State = "removed"         //
+	StateRemoved        State = "removed"         // a mapped task whose item the list does not have any more
 )
 
 // Terminal reports whether s is final except through a clear or a mark.
@@ -64,19 +64,20 @@ var runMoves = map[State][]State{
 
 // taskOverrides and runOverrides are the moves that only a person's word makes, by a clear or a mark; see [Mender].
 var taskOverrides = map[State][]State{
-	StateNone:           {StateSuccess, StateFailed, StateSkipped},
-	StateScheduled:      {StateNone, StateSuccess, StateFailed, StateSkipped},
+	StateNone:           {StateSuccess, StateFailed, StateSkipped, StateRemoved},
+	StateScheduled:      {StateNone, StateSuccess, StateFailed, StateSkipped, StateRemoved},
 	StateLaunching:      {StateNone},
 	StateRunning:        {StateNone},
 	StateUnreachable:    {StateNone},
 	StateDeferred:       {StateNone},
-	StateAwaitingInput:  {StateNone, StateSuccess, StateFailed, StateSkipped},
-	StateUpForRetry:     {StateNone, StateSuccess, StateFailed, StateSkipped},
-	StateSuccess:        {StateNone, StateFailed, StateSkipped},
-	StateFailed:         {StateNone, StateSuccess, StateSkipped},
-	StateSkipped:        {StateNone, StateSuccess, StateFailed},
+	StateAwaitingInput:  {StateNone, StateSuccess, StateFailed, StateSkipped, StateRemoved},
+	StateUpForRetry:     {StateNone, StateSuccess, StateFailed, StateSkipped, StateRemoved},
+	StateSuccess:        {StateNone, StateFailed, StateSkipped, StateRemoved, StateDeferred},
+	StateFailed:         {StateNone, StateSuccess, StateSkipped, StateRemoved, StateDeferred},
+	StateSkipped:        {StateNone, StateSuccess, StateFailed, StateRemoved, StateDeferred},
 	StateUpstreamFailed: {StateNone, StateSuccess, StateFailed, StateSkipped},
-	StateCancelled:      {StateNone, StateSuccess, StateFailed, StateSkipped},
+	StateCancelled:      {StateNone, StateSuccess, StateFailed, StateSkipped, StateRemoved, StateDeferred},
+	StateRemoved:        {StateNone},
 }
 
 var runOverrides = map[State][]State{

@@ -105,6 +105,8 @@ type RunDetail struct {
 	Attempts []Attempt       `json:"attempts"`
 	Batches  []batcher.Batch `json:"batches"`
 	Moves    []Move          `json:"moves"`
+	// Mapped counts mapped tasks by task and state, where they are left out.
+	Mapped map[string]map[State]int `json:"mapped,omitempty"`
 }
 
 // RunQuery selects runs, newest first. Zero fields do not select.
@@ -155,6 +157,7 @@ type Store interface {
 	// Version returns one compiled version; ErrNotFound.
 	Version(ctx context.Context, version string) (*DAGVersion, error)
 	BackfillStore
+	MappedStore
 	// Close is safe to call twice.
 	Close() error
 }

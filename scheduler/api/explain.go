@@ -39,15 +39,14 @@ func (s *Server) explainTask(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	why, err := s.whyRun(c)
+	if s.d.Explain == nil {
+		return errNoSchedule
+	}
+	why, err := s.d.Explain.ExplainTask(c.Request().Context(), param(c, "run"), scheduler.TaskName(param(c, "task"), int(index)))
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(why.Tasks, func(t scheduler.TaskWhy) bool { return t.Task == param(c, "task") && t.MapIndex == int(index) })
-	if i < 0 {
-		return fmt.Errorf("find task %q of run %s: %w", param(c, "task"), why.Run, scheduler.ErrNotFound)
-	}
-	return c.JSON(http.StatusOK, why.Tasks[i])
+	return c.JSON(http.StatusOK, why)
 }
 
 func (s *Server) listPools(c echo.Context) error {

@@ -36,6 +36,17 @@ func (fakeExplainer) WhyFull(_ context.Context, r *trigger.Rule, key string) (*s
 	return &scheduler.Why{Code: scheduler.CodeConcurrency, Name: r.DAG + "/" + key, Used: 1, Slots: 1, Want: 1, On: []string{"r1"}, Text: "waits for a place: it is taken by r1"}, nil
 }
 
+func (f fakeExplainer) ExplainTask(ctx context.Context, run, task string) (*scheduler.TaskWhy, error) {
+	why, err := f.Explain(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	if task != why.Tasks[0].Task {
+		return nil, fmt.Errorf("task %q: %w", task, scheduler.ErrNotFound)
+	}
+	return &why.Tasks[0], nil
+}
+
 func (fakeExplainer) Slots(context.Context) ([]scheduler.Slots, error) {
 	return []scheduler.Slots{{Kind: "pool", Name: "db", Slots: 4, Used: 3, Waiting: 1, Holders: []scheduler.Holder{
 		{Task: "r/a", DAG: "load", Slots: 3, Since: schedulertest.Epoch}, {Task: "r/b", DAG: "load", Slots: 1},

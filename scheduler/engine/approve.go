@@ -92,10 +92,10 @@ func (in *decision) decide(ctx context.Context, c *core) {
 	}
 	t := &l.Tasks[i]
 	if t.State != scheduler.StateAwaitingInput {
-		in.refuse(c, t, l.DAG.Tasks[i].Kind)
+		in.refuse(c, t, l.Spec(i).Kind)
 		return
 	}
-	if err := in.check(l.DAG.Tasks[i].Approval); err != nil {
+	if err := in.check(l.Spec(i).Approval); err != nil {
 		c.then(in.done, err)
 		return
 	}

@@ -17,6 +17,7 @@ import (
 // reader is what decisions may read of the store.
 type reader interface {
 	Run(ctx context.Context, id string) (*scheduler.RunDetail, error)
+	Look(ctx context.Context, id string) (*scheduler.RunDetail, error)
 	Version(ctx context.Context, version string) (*scheduler.DAGVersion, error)
 	Runs(ctx context.Context, q scheduler.RunQuery) ([]scheduler.Run, string, error)
 	Batch(ctx context.Context, id string) (*scheduler.BatchDetail, error)
@@ -45,6 +46,7 @@ type core struct {
 	gen      int64 // of the rules
 	parked
 	backfilling
+	expansions
 
 	cache   scheduler.CacheReader // nil: none
 	lookups []ref                 // ready tasks that may take another's output
@@ -87,6 +89,7 @@ type txn struct {
 	starts   []start
 	places   map[string]int // by the name of a concurrency group: live runs that joined it, less those that left
 	now      time.Time
+	made     int // rows of mapped tasks
 }
 
 // rows are the rows of one run that a transaction changes.
@@ -166,6 +169,10 @@ func (c *core) absorb(l *live, d *plan.Delta) {
 	c.tx.change.Moves = append(c.tx.change.Moves, d.Moves...)
 	c.tx.change.Attempts = append(c.tx.change.Attempts, d.Attempts...)
 	c.tx.change.Cached = append(c.tx.change.Cached, d.Cached...)
+	for _, id := range d.Kill { // by the index as it was
+		c.kill(id)
+	}
+	l.grow()
 	for _, i := range d.Tasks {
 		c.index(l, i)
 	}
@@ -173,9 +180,6 @@ func (c *core) absorb(l *live, d *plan.Delta) {
 		if !l.held {
 			c.push(ref{l, i})
 		}
-	}
-	for _, id := range d.Kill {
-		c.kill(l, id)
 	}
 	for _, i := range d.Halt {
 		c.look = append(c.look, ref{l, i})
@@ -187,28 +191,29 @@ func (c *core) absorb(l *live, d *plan.Delta) {
 	}
 }
 
-// push puts a ready task where it waits for its slots, or to be parked, or first for a look into the cache.
+// push puts a ready task where it waits for its slots, or to be parked or expanded, or first for a look into the cache.
 func (c *core) push(r ref) {
-	if c.cache != nil && r.run.Caches(r.task) {
+	switch {
+	case r.run.Whole(r.task):
+		c.expandLater(r)
+	case c.cache != nil && r.run.Caches(r.task):
 		c.lookups = append(c.lookups, r)
-		return
+	default:
+		c.enqueue(r)
 	}
-	c.enqueue(r)
 }
 
 func (c *core) enqueue(r ref) {
-	if r.run.DAG.Parks(r.task) != "" {
+	if r.run.Parks(r.task) != "" {
 		c.parking = append(c.parking, r)
 		return
 	}
 	c.queues[r.run.Tasks[r.task].Executor].push(r, c.pool(r.spec()))
 }
 
-func (c *core) kill(l *live, attempt string) {
-	for i := range l.Tasks {
-		if t := &l.Tasks[i]; t.Try > 0 && l.Attempt(i) == attempt {
-			c.tx.kills = append(c.tx.kills, kill{t.Executor, attempt, l.Grace(i)})
-		}
+func (c *core) kill(attempt string) {
+	if at, ok := c.attempts[attempt]; ok {
+		c.tx.kills = append(c.tx.kills, kill{at.run.Tasks[at.task].Executor, attempt, at.run.Grace(at.task)})
 	}
 }
 
@@ -238,6 +243,9 @@ func (c *core) index(l *live, i int) {
 		heap.Push(&c.timers, timer{at: t.RetryAt, ref: ref{l, i}})
 	case scheduler.StateUnreachable:
 		heap.Push(&c.timers, timer{at: c.tx.now.Add(c.grace), ref: ref{l, i}, fence: attempt})
+	}
+	if l.Unmade(i) > 0 {
+		c.expandLater(ref{l, i})
 	}
 	if wait := l.Wait(i); wait > 0 && !l.held {
 		at := l.ParkedUntil(i)
@@ -278,8 +286,9 @@ func (c *core) expire(late []timer) bool {
 // another queue.
 func (c *core) fillAll(ctx context.Context) {
 	for again := true; again; {
+		again = c.expand()
 		c.takeCached(ctx)
-		again = c.park(ctx)
+		again = c.park(ctx) || again
 		for _, q := range c.queues {
 			again = c.fill(q) || again
 		}
@@ -415,7 +424,7 @@ func (c *core) restoreRun(lr *scheduler.LiveRun, stored map[string]scheduler.DAG
 		switch {
 		case t.State == scheduler.StateScheduled && !l.held:
 			c.push(ref{l, i})
-		case t.State == scheduler.StateDeferred:
+		case t.State == scheduler.StateDeferred && !l.Whole(i):
 			c.look = append(c.look, ref{l, i})
 		}
 	}
@@ -424,7 +433,7 @@ func (c *core) restoreRun(lr *scheduler.LiveRun, stored map[string]scheduler.DAG
 
 // next returns when the next timer is due, and whether there is one.
 func (c *core) next() (time.Time, bool) {
-	if c.hungry {
+	if c.hungry || len(c.expanding) > 0 {
 		return time.Time{}, true
 	}
 	if len(c.timers) == 0 {

@@ -40,7 +40,7 @@ func (e *Engine) Explain(ctx context.Context, run string) (*scheduler.RunWhy, er
 		if err != nil || out != nil {
 			return out, err
 		}
-		d, err := e.store.Run(ctx, run)
+		d, err := e.store.Look(ctx, run)
 		if err != nil {
 			return nil, err
 		}
@@ -75,8 +75,11 @@ func (e *Engine) Slots(ctx context.Context) ([]scheduler.Slots, error) {
 // explain is called between two rounds.
 func (c *core) explain(l *live) *scheduler.RunWhy {
 	out := &scheduler.RunWhy{Run: l.Row.ID, DAG: l.Row.DAG, State: l.Row.State}
-	for i := range l.Tasks {
+	for i := range l.DAG.Tasks {
 		out.Tasks = append(out.Tasks, taskWhy(&l.Tasks[i], c.whyTask(ref{l, i})))
+		for _, row := range notable(l, i) {
+			out.Tasks = append(out.Tasks, taskWhy(&l.Tasks[row], c.whyTask(ref{l, row})))
+		}
 	}
 	out.Why = c.whyRun(l, out.Tasks)
 	return out
@@ -89,7 +92,12 @@ func (c *core) whyRun(l *live, tasks []scheduler.TaskWhy) scheduler.Why {
 	}
 	count := map[scheduler.Code]int{}
 	first := map[scheduler.Code]*scheduler.TaskWhy{}
+	total := 0
 	for i := range tasks {
+		if tasks[i].MapIndex != scheduler.NoMap {
+			continue // its whole speaks for it
+		}
+		total++
 		code := tasks[i].Why.Code
 		if count[code]++; count[code] == 1 {
 			first[code] = &tasks[i]
@@ -98,8 +106,8 @@ func (c *core) whyRun(l *live, tasks []scheduler.TaskWhy) scheduler.Why {
 	if l.ending() {
 		return whyEnding(l, count[scheduler.CodeEnding])
 	}
-	done := fmt.Sprintf("%d of %s ended", count[scheduler.CodeEnded], counted(len(tasks), "task"))
-	if n := count[scheduler.CodeRunning]; n > 0 {
+	done := fmt.Sprintf("%d of %s ended", count[scheduler.CodeEnded], counted(total, "task"))
+	if n := count[scheduler.CodeRunning] + count[scheduler.CodeMapped]; n > 0 {
 		return scheduler.Why{Code: scheduler.CodeRunning, Text: fmt.Sprintf("%s under way, %s", counted(n, "task"), done)}
 	}
 	// Nothing of it runs: it waits as that of its tasks does which is nearest to running.
@@ -143,6 +151,9 @@ func (c *core) whyTask(r ref) scheduler.Why {
 	t := &r.run.Tasks[r.task]
 	switch t.State {
 	case scheduler.StateNone:
+		if own, mapped := r.run.WholeOf(r.task); mapped {
+			return c.whyLimit(r, own)
+		}
 		return whyParents(r)
 	case scheduler.StateScheduled:
 		return c.whyReady(r)
@@ -152,6 +163,9 @@ func (c *core) whyTask(r ref) scheduler.Why {
 	case scheduler.StateLaunching, scheduler.StateRunning, scheduler.StateUnreachable:
 		return c.whyActive(r)
 	case scheduler.StateDeferred, scheduler.StateAwaitingInput:
+		if r.run.Whole(r.task) {
+			return whyMapped(r)
+		}
 		return c.whyParked(r)
 	}
 	return ended(t.State, t.Reason)

@@ -23,7 +23,7 @@ func (f *fixture) explain(run string) map[string]scheduler.Why {
 	}
 	out := map[string]scheduler.Why{"": why.Why}
 	for _, t := range why.Tasks {
-		out[t.Task] = t.Why
+		out[rowName(t.Task, t.MapIndex)] = t.Why
 	}
 	return out
 }
@@ -46,7 +46,7 @@ func saysParked(t *testing.T, got map[string]scheduler.Why, began time.Time) {
 	t.Helper()
 	says(t, got["asks"], scheduler.CodeInput, "for ann to decide: Go on?; it is rejected at "+clock(began.Add(time.Hour))+" otherwise")
 	says(t, got["starts"], scheduler.CodeSubDAG, "of dag other (running): task why waits since "+clock(began)+" for a person to decide: Why?")
-	says(t, got[""], scheduler.CodeRunning, "1 of 12 tasks ended")
+	says(t, got[""], scheduler.CodeRunning, "1 of 13 tasks ended")
 }
 
 const everyWait = `dag: all
@@ -63,6 +63,7 @@ tasks:
   over: {run: x}
   asks: {approval: {message: Go on?, by: ann, expires: 1h}}
   starts: {dag: other}
+  maps: {run: x, foreach: {items: 'lists.range(3)', max_concurrent: 1}}
 concurrency: 1
 ---
 dag: other
@@ -74,7 +75,7 @@ func TestEveryWaitHasAReason(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newPoolFixture(t, map[string]int{"db": 3}, map[string]string{"all.yaml": everyWait})
-		f.world.set(func() { f.world.slots = 6 })
+		f.world.set(func() { f.world.slots = 7 })
 		f.world.play(func(l scheduler.Launch) []scheduler.Report {
 			running := scheduler.Report{Outcome: scheduler.OutcomeRunning}
 			switch l.Task {
@@ -113,7 +114,7 @@ func TestEveryWaitHasAReason(t *testing.T) {
 		says(t, got["flaky"], scheduler.CodeRetryAt, "for try 2", "7")
 		says(t, got["lost"], scheduler.CodeUnreachable, "executor local does not reach try 1")
 		says(t, got["wants"], scheduler.CodePool, "waits for 2 slots of pool db, of which 2 of 3 are taken by "+one+"/holds")
-		says(t, got["over"], scheduler.CodeEnded, "success")
+		saysMapped(t, f, one, got)
 		saysParked(t, got, began)
 		if at := got["flaky"].Until; !at.Equal(began.Add(time.Hour)) {
 			t.Errorf("the next try is at %v, want an hour after %v", at, began)
@@ -127,10 +128,10 @@ func TestEveryWaitHasAReason(t *testing.T) {
 		says(t, held["after"], scheduler.CodeParents, "runs (scheduled)")
 		seen[scheduler.StateQueued] = true // the second run
 
-		f.world.set(func() { f.world.slots = 4 }) // as many as the others take
+		f.world.set(func() { f.world.slots = 5 }) // as many as the others take
 		f.world.tell(scheduler.Report{Attempt: one + ".last.-1.1", Outcome: scheduler.OutcomeLost})
 		synctest.Wait()
-		says(t, f.explain(one)["last"], scheduler.CodeSlots, "waits for 1 slot of executor local, of which 4 of 4 are taken by ")
+		says(t, f.explain(one)["last"], scheduler.CodeSlots, "waits for 1 slot of executor local, of which 5 of 5 are taken by ")
 
 		f.world.set(func() { f.world.fault = func(string) (error, bool) { return scheduler.ErrUnavailable, false } })
 		if _, err := f.e.Cancel(t.Context(), one); err != nil {
@@ -138,7 +139,7 @@ func TestEveryWaitHasAReason(t *testing.T) {
 		}
 		got = f.explain(one)
 		says(t, got["runs"], scheduler.CodeEnding, "was asked to end (cancelled)")
-		says(t, got[""], scheduler.CodeEnding, "cancelled by request, and waits for the end of 3 tasks")
+		says(t, got[""], scheduler.CodeEnding, "cancelled by request, and waits for the end of 4 tasks")
 		f.world.set(func() { f.world.fault = nil })
 		f.wait(one)
 		says(t, f.explain(one)[""], scheduler.CodeEnded, "ended: cancelled")

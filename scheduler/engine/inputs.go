@@ -172,7 +172,7 @@ func (in *manual) decide(ctx context.Context, c *core) {
 		}
 	}
 	if c.runs[f.RunID()] == nil {
-		old, err := c.read.Run(ctx, f.RunID())
+		old, err := c.read.Look(ctx, f.RunID())
 		if err == nil {
 			c.tx.answers = append(c.tx.answers, func() { in.run = old.Run; in.done <- nil })
 			return

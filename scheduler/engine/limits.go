@@ -45,7 +45,7 @@ func (p *pool) free(attempt string) {
 	}
 }
 
-func (r ref) spec() *scheduler.Task { return &r.run.DAG.Tasks[r.task] }
+func (r ref) spec() *scheduler.Task { return r.run.Spec(r.task) }
 func (r ref) priority() int         { return r.spec().Priority }
 func (r ref) poolSlots() int        { return max(1, r.spec().PoolSlots) }
 func (r ref) ready() bool {
@@ -221,6 +221,9 @@ func (c *core) place(g *group, l *live) {
 		if l.Tasks[i].State == scheduler.StateScheduled {
 			c.index(l, i) // its wait for a slot begins
 			c.push(ref{l, i})
+		}
+		if l.Unmade(i) > 0 {
+			c.expandLater(ref{l, i})
 		}
 	}
 }

@@ -70,7 +70,8 @@ func (in *mend) change(c *core, l *live) error {
 	if in.clear.DryRun {
 		return nil
 	}
-	tasks = slices.DeleteFunc(tasks, func(i int) bool { return !in.unchanged(&l.Tasks[i]) })
+	tries := in.tries()
+	tasks = slices.DeleteFunc(tasks, func(i int) bool { return !unchanged(&l.Tasks[i], tries) })
 	d := l.Run.Clear(tasks, in.clear.By, c.tx.now)
 	c.change(l, &d)
 	return nil
@@ -108,11 +109,25 @@ func (in *mend) remember(rows []scheduler.TaskRun, tasks []int) {
 	}
 }
 
+// taskKey names a task within its run.
+type taskKey struct {
+	task  string
+	index int
+}
+
+// tries returns how often each task that is remembered had been tried.
+func (in *mend) tries() map[taskKey]int {
+	out := make(map[taskKey]int, len(in.out.Tasks))
+	for _, m := range in.out.Tasks {
+		out[taskKey{m.Task, m.MapIndex}] = m.Try
+	}
+	return out
+}
+
 // unchanged reports whether a task has had no further try since it was remembered.
-func (in *mend) unchanged(t *scheduler.TaskRun) bool {
-	return slices.ContainsFunc(in.out.Tasks, func(m scheduler.MendedTask) bool {
-		return m.Task == t.Task && m.MapIndex == t.MapIndex && m.Try == t.Try
-	})
+func unchanged(t *scheduler.TaskRun, tries map[taskKey]int) bool {
+	try, known := tries[taskKey{t.Task, t.MapIndex}]
+	return known && try == t.Try
 }
 
 // change takes over what a person's word changed, after which a run that had ended is among the live ones.

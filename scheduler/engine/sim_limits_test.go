@@ -83,7 +83,8 @@ func (s *sim) checkReasons() {
 		if out.Why.Code == "" || out.Why.Text == "" || l.held != (out.Why.Code == scheduler.CodeConcurrency) {
 			panic(violation(fmt.Sprintf("run %s is %s, and why is %+v", out.Run, out.State, out.Why)))
 		}
-		for i, t := range out.Tasks {
+		for i := range l.Tasks {
+			t := taskWhy(&l.Tasks[i], c.whyTask(ref{l, i}))
 			if fault := s.checkWhy(ref{l, i}, t.Why); fault != "" || t.Why.Text == "" {
 				panic(violation(fmt.Sprintf("task %s is %s, and why is %+v: %s", t.ID, t.State, t.Why, fault)))
 			}
@@ -93,13 +94,13 @@ func (s *sim) checkReasons() {
 
 // codes are the reasons that a task in a state can have.
 var codes = map[scheduler.State][]scheduler.Code{
-	scheduler.StateNone:          {scheduler.CodeParents},
+	scheduler.StateNone:          {scheduler.CodeParents, scheduler.CodeLimit},
 	scheduler.StateScheduled:     {scheduler.CodeSlots, scheduler.CodePool, scheduler.CodeConcurrency},
 	scheduler.StateUpForRetry:    {scheduler.CodeRetryAt},
 	scheduler.StateLaunching:     {scheduler.CodeLaunching, scheduler.CodeEnding},
 	scheduler.StateRunning:       {scheduler.CodeRunning, scheduler.CodeEnding},
 	scheduler.StateUnreachable:   {scheduler.CodeUnreachable},
-	scheduler.StateDeferred:      {scheduler.CodeSubDAG, scheduler.CodeEnding},
+	scheduler.StateDeferred:      {scheduler.CodeSubDAG, scheduler.CodeMapped, scheduler.CodeEnding},
 	scheduler.StateAwaitingInput: {scheduler.CodeInput},
 }
 
@@ -118,7 +119,7 @@ func (s *sim) checkWhy(r ref, why scheduler.Why) string {
 		return "the code does not fit the state"
 	case why.Code == scheduler.CodeParents && len(why.On) == 0:
 		return "no parent is named"
-	case why.Code == scheduler.CodeSlots || why.Code == scheduler.CodePool || why.Code == scheduler.CodeConcurrency:
+	case why.Code == scheduler.CodeSlots || why.Code == scheduler.CodePool || why.Code == scheduler.CodeConcurrency || why.Code == scheduler.CodeLimit:
 		if why.Used+why.Want <= why.Slots || len(why.On) == 0 || why.Name == "" {
 			return "there is room, or nobody holds it"
 		}

@@ -36,7 +36,7 @@ func (s *sim) checkSubs() {
 	for _, l := range c.runs {
 		for i := range l.Tasks {
 			t := &l.Tasks[i]
-			if t.State != scheduler.StateDeferred {
+			if t.State != scheduler.StateDeferred || l.Whole(i) {
 				continue
 			}
 			child := c.runs[t.External]

@@ -59,21 +59,27 @@ func (x *simExec) begin(l scheduler.Launch) {
 	}
 	states := map[string]*scheduler.TaskRun{}
 	for i := range d.Tasks {
-		states[d.Tasks[i].Task] = &d.Tasks[i]
+		states[rowName(d.Tasks[i].Task, d.Tasks[i].MapIndex)] = &d.Tasks[i]
 	}
-	if t := states[l.Task]; t.AttemptID(t.Try) != l.ID || t.State != scheduler.StateLaunching {
+	checkGoing(d, l.Task, x.s.e.core.versions[d.Run.Version].dag.Task(l.Task).Foreach)
+	if t := states[rowName(l.Task, l.MapIndex)]; t.AttemptID(t.Try) != l.ID || t.State != scheduler.StateLaunching {
 		panic(violation(fmt.Sprintf("launched %s while the store has %s as %s", l.ID, t.AttemptID(t.Try), t.State)))
 	}
 	task := x.s.e.core.versions[d.Run.Version].dag.Task(l.Task)
 	waits := scheduler.JoinWaits(task.Rule, len(task.Needs))
+	mapped := l.MapIndex != scheduler.NoMap
+	then := atExpansion(d, l.Task)
 	for _, need := range task.Needs {
 		st := states[need].State
-		if early := task.Rule == "" && st != scheduler.StateSuccess || waits && !st.Terminal(); early && !mendedSince(d, l.Task, need) {
-			panic(violation(fmt.Sprintf("launched %s while %s is %s", l.ID, need, states[need].State)))
+		if mapped {
+			st = then[need]
+		}
+		if early := task.Rule == "" && st != scheduler.StateSuccess || waits && !st.Terminal(); early && (mapped || !mendedSince(d, &l, need)) {
+			panic(violation(fmt.Sprintf("launched %s while %s is %s", l.ID, need, st)))
 		}
 	}
 	for _, setup := range task.Setups {
-		if st := states[setup].State; st != scheduler.StateSuccess && !mendedSince(d, l.Task, setup) {
+		if st := states[setup].State; st != scheduler.StateSuccess && !mendedSince(d, &l, setup) {
 			panic(violation(fmt.Sprintf("launched %s while its setup %s is %s", l.ID, setup, st)))
 		}
 	}
@@ -86,11 +92,11 @@ func (x *simExec) begin(l scheduler.Launch) {
 }
 
 // mendedSince reports whether a person has changed what became of a parent after the task was last launched.
-func mendedSince(d *scheduler.RunDetail, task, parent string) bool {
+func mendedSince(d *scheduler.RunDetail, l *scheduler.Launch, parent string) bool {
 	changed := false
 	for _, m := range d.Moves {
 		switch {
-		case m.Task == task && m.To == scheduler.StateLaunching:
+		case m.Task == l.Task && m.MapIndex == l.MapIndex && m.To == scheduler.StateLaunching:
 			changed = false
 		case m.Task == parent && (strings.HasPrefix(m.Reason, "cleared") || strings.HasPrefix(m.Reason, "marked")):
 			changed = true
@@ -206,6 +212,9 @@ func (x *simExec) progress() {
 	switch roll := x.s.rng.IntN(100); {
 	case x.s.calm || roll < 60:
 		x.put(id, &rep)
+		if x.attempts[id].launch.Task == "list" {
+			rep.Output = []byte([]string{"[]", "[1]", "[1, 2]", `["a", "b", "c", "d", "e"]`, `{"x": 1, "y": 2}`, "7"}[x.s.rng.IntN(6)])
+		}
 	case roll < 70:
 		rep.Exit = 1
 	case roll < 75:

@@ -22,13 +22,16 @@ const (
 	maxCost   = 200_000 // of cel-go's cost units: a simple pass over 10,000 batches takes less than half of it, and none takes a second
 )
 
-// Scope says which variables there are.
-type Scope int
+// Scope says which variables there are. [ScopeItem] makes those of mapped tasks.
+type Scope struct {
+	task bool
+	item string
+}
 
 // The scopes.
-const (
-	ScopeRule Scope = iota
-	ScopeTask
+var (
+	ScopeRule = Scope{}
+	ScopeTask = Scope{task: true}
 )
 
 // Error is a fault at a place of an expression, counted from 1.
@@ -54,6 +57,7 @@ type Program struct {
 	src  string
 	prg  cel.Program
 	refs []Ref
+	each bool
 }
 
 // Refs returns the parameters, tasks and values of the installation that the expression names.
@@ -113,6 +117,11 @@ func compileScalar(scope Scope, src string) (*Program, error) {
 }
 
 func compile(scope Scope, src, wantText string, want ...*cel.Type) (*Program, error) {
+	return compileAs(scope, src, wantText, func(got *cel.Type) bool { return slices.ContainsFunc(want, got.IsExactType) })
+}
+
+// compileAs takes an expression whose type is known to fit, or not known.
+func compileAs(scope Scope, src, wantText string, fits func(got *cel.Type) bool) (*Program, error) {
 	if len(src) > MaxLength {
 		return nil, &Error{Line: 1, Col: 1, Msg: fmt.Sprintf("expression is longer than %d characters", MaxLength)}
 	}
@@ -122,7 +131,7 @@ func compile(scope Scope, src, wantText string, want ...*cel.Type) (*Program, er
 		return nil, issuesError(issues)
 	}
 	got := checked.OutputType()
-	if !got.IsExactType(cel.DynType) && !slices.ContainsFunc(want, got.IsExactType) {
+	if !got.IsExactType(cel.DynType) && !fits(got) {
 		return nil, &Error{Line: 1, Col: 1, Msg: fmt.Sprintf("expression yields %s, want %s", tidy(got.String()), wantText)}
 	}
 	prg, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
@@ -136,7 +145,7 @@ func compile(scope Scope, src, wantText string, want ...*cel.Type) (*Program, er
 	if err != nil {
 		return nil, err
 	}
-	return &Program{src: src, prg: prg, refs: refs}, nil
+	return &Program{src: src, prg: prg, refs: refs, each: scope.usedBy(checked.NativeRep())}, nil
 }
 
 func issuesError(issues *cel.Issues) error {
@@ -181,7 +190,7 @@ func findRefs(tree *ast.AST) ([]Ref, error) {
 	return refs, errors.Join(errs...)
 }
 
-var taskFields = []string{"state", "exit", "output", "output_ref"}
+var taskFields = []string{"state", "exit", "output", "output_ref", "count", "succeeded", "failed", "skipped"}
 
 // refOf takes params.x or params["x"], and the same of tasks, apart.
 func refOf(e ast.Expr) (root, name string, ok bool) {
@@ -210,8 +219,11 @@ func refOf(e ast.Expr) (root, name string, ok bool) {
 
 // environment returns the scope's environment. They are made once: making one takes longer than compiling most expressions.
 func environment(scope Scope) *cel.Env {
-	if scope == ScopeRule {
+	switch {
+	case !scope.task:
 		return ruleEnv()
+	case scope.item != "":
+		return itemEnv(scope.item)
 	}
 	return taskEnv()
 }
@@ -226,20 +238,20 @@ var taskEnv = sync.OnceValue(func() *cel.Env {
 		cel.Variable("trigger", cel.ObjectType("expr.Trigger")),
 		cel.Variable("run", cel.ObjectType("expr.Run")),
 		cel.Variable("totals", cel.ObjectType("expr.Totals")),
-		cel.Variable("inputs", cel.ObjectType("expr.Inputs")),
 		cel.Variable("batch", cel.ObjectType("expr.Batch")),
 		cel.Variable("batches", cel.ListType(cel.ObjectType("expr.Batch"))),
 		cel.Variable("tasks", cel.MapType(cel.StringType, cel.MapType(cel.StringType, cel.DynType))),
 		cel.Variable("vars", cel.MapType(cel.StringType, cel.DynType)),
 		cel.Variable("secrets", cel.MapType(cel.StringType, cel.StringType)),
 		cel.Variable("conns", cel.MapType(cel.StringType, cel.MapType(cel.StringType, cel.DynType))),
+		cel.Variable("inputs", cel.ObjectType("expr.Inputs")), rangeFunction,
 	)
 })
 
 func mustEnv(vars ...cel.EnvOption) *cel.Env {
 	opts := []cel.EnvOption{
 		ext.NativeTypes(reflect.TypeFor[Batch](), reflect.TypeFor[Trigger](), reflect.TypeFor[Run](), reflect.TypeFor[Totals](), reflect.TypeFor[Inputs](),
-			ext.ParseStructTag("json")),
+			reflect.TypeFor[Object](), ext.ParseStructTag("json")),
 		ext.Strings(), ext.Sets(), cel.CrossTypeNumericComparisons(true), cel.DefaultUTCTimeZone(true),
 		cel.ParserRecursionLimit(64), cel.ParserExpressionSizeLimit(MaxLength),
 	}

@@ -15,6 +15,8 @@ type Inputs struct {
 	// Digest is the same for runs of the same batches in the same order: a hash of their ids and checksums, in hex. Runs without a batch have one
 	// digest.
 	Digest string `json:"digest"`
+	// Objects are those of its batches, oldest first.
+	Objects []Object `json:"objects"`
 }
 
 func digest(batches []batcher.Batch) string {
@@ -32,6 +34,13 @@ func (p *Program) spilled(vars *Vars, err error) error {
 	}
 	for i := range vars.far {
 		t := &vars.far[i]
+		if t.OutputRef == nil && t.Task != "" {
+			if slices.ContainsFunc(p.refs, func(r Ref) bool { return r.Root == "tasks" && r.Name == t.Task }) {
+				return fmt.Errorf("evaluate %q: the outputs of the items of task %s have %d bytes together, which is too much for a list that "+
+					"expressions see; put less out", p.src, t.Task, t.Map.Large)
+			}
+			continue
+		}
 		if slices.ContainsFunc(p.refs, func(r Ref) bool { return r.Root == "tasks" && r.Name == t.Task }) {
 			return fmt.Errorf("evaluate %q: the output of task %s has %d bytes and is in the object store, where expressions do not see it; "+
 				"use tasks.%s.output_ref, which has ref, sha256 and bytes, or put less out", p.src, t.Task, t.OutputRef.Bytes, t.Task)

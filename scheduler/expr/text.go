@@ -31,7 +31,10 @@ type part struct {
 
 // CompileText compiles s in the task scope. Each expression must yield a string, a number, a bool, a time or null. Errors are [Error],
 // joined; their places are counted in s.
-func CompileText(s string) (*Text, error) {
+func CompileText(s string) (*Text, error) { return CompileTextIn(ScopeTask, s) }
+
+// CompileTextIn is [CompileText] in another scope.
+func CompileTextIn(scope Scope, s string) (*Text, error) {
 	var t Text
 	var errs []error
 	for rest := s; rest != ""; {
@@ -48,7 +51,7 @@ func CompileText(s string) (*Text, error) {
 			errs = append(errs, placed(s, at-len(opener), &Error{Line: 1, Col: 1, Msg: `"${{" without "}}"`}))
 			break
 		}
-		prg, err := compileScalar(ScopeTask, after[:end])
+		prg, err := compileScalar(scope, after[:end])
 		if err != nil {
 			errs = append(errs, placeAll(s, at, err))
 		} else {

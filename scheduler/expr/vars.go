@@ -102,6 +102,8 @@ type Vars struct {
 	list    []Batch
 	far     []scheduler.TaskRun // those whose output is in the object store
 	values  values
+	inputs  *Inputs
+	item    itemVars
 }
 
 // NewVars returns the variables of a run. Params is the run's JSON object; declared gives its types, so that an integer stays one.
@@ -127,6 +129,7 @@ func (v *Vars) AddTask(t *scheduler.TaskRun) {
 			task["output"] = out
 		}
 	}
+	v.addCounts(task, t)
 	v.tasks[t.Task] = task
 }
 
@@ -148,8 +151,6 @@ func (v *Vars) ResolveName(name string) (any, bool) {
 			IntervalEnd: r.IntervalEnd, Watermark: r.Watermark, CreatedAt: r.CreatedAt}, true
 	case "totals":
 		return Totals{Batches: int64(len(v.batches)), Events: v.run.Events, Bytes: v.run.Bytes}, true
-	case "inputs":
-		return Inputs{Digest: digest(v.batches)}, true
 	case "batch":
 		if len(v.batches) == 0 {
 			return nil, false
@@ -163,8 +164,10 @@ func (v *Vars) ResolveName(name string) (any, bool) {
 			}
 		}
 		return v.list, true
+	case "inputs":
+		return v.frozen(), true
 	}
-	return nil, false
+	return v.item.resolve(name)
 }
 
 // Parent implements the activation of cel-go: there is none.

@@ -18,7 +18,7 @@ func (r *Run) Message(i int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	text, err := evaluator{r.DAG.nodes[i].settings, vars}.Text(r.DAG.Tasks[i].Approval.Message, nil)
+	text, err := evaluator{r.DAG.nodes[r.node(i)].settings, vars}.Text(r.Spec(i).Approval.Message, nil)
 	if err != nil {
 		return "", fmt.Errorf("approval.message: %w", err)
 	}
@@ -44,7 +44,7 @@ func (e Decide) apply(s *step) {
 
 // expired decides for the person who did not.
 func (s *step) expired(i int) {
-	ask := s.DAG.Tasks[i].Approval
+	ask := s.Spec(i).Approval
 	d := scheduler.Decision{Decision: ask.OnExpire, Expired: true, At: s.now}
 	if d.Decision == "" {
 		d.Decision = scheduler.DecisionReject
@@ -57,11 +57,11 @@ func (s *step) decided(i int, d scheduler.Decision) {
 	if d.At.IsZero() {
 		d.At = s.now
 	}
-	e := Unpark{Task: i, Attempt: s.Attempt(i), Final: true, Reason: decision(&d, s.DAG.Tasks[i].Approval.Expires)}
+	e := Unpark{Task: i, Attempt: s.Attempt(i), Final: true, Reason: decision(&d, s.Spec(i).Approval.Expires)}
 	switch {
 	case d.Decision == scheduler.DecisionApprove:
 		e.State = scheduler.StateSuccess
-	case d.Decision == scheduler.DecisionReject && s.DAG.Tasks[i].Approval.OnReject == scheduler.RejectFail:
+	case d.Decision == scheduler.DecisionReject && s.Spec(i).Approval.OnReject == scheduler.RejectFail:
 		e.State = scheduler.StateFailed
 	default:
 		e.State = scheduler.StateSkipped

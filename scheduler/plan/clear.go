@@ -41,7 +41,7 @@ func wish(kill string) (scheduler.State, bool) {
 func (r *Run) Select(c scheduler.Clear) ([]int, error) {
 	meant := make([]bool, len(r.Tasks))
 	for i := range meant {
-		meant[i] = len(c.Tasks)+len(c.Groups) == 0
+		meant[i] = len(c.Tasks)+len(c.Groups) == 0 && i < len(r.DAG.nodes)
 	}
 	errs := r.inGroups(c.Groups, meant)
 	for _, id := range c.Tasks {
@@ -55,8 +55,11 @@ func (r *Run) Select(c scheduler.Clear) ([]int, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	for i := range meant {
-		meant[i] = meant[i] && (!c.Failed || endedBadly(r.Tasks[i].State))
+	if c.Failed {
+		r.failedRows(meant)
+		for i := range meant {
+			meant[i] = meant[i] && endedBadly(r.Tasks[i].State)
+		}
 	}
 	if c.Downstream {
 		r.downstream(meant)
@@ -68,7 +71,7 @@ func (r *Run) Select(c scheduler.Clear) ([]int, error) {
 			out = append(out, i)
 		}
 	}
-	return out, nil
+	return r.withoutRows(out), nil
 }
 
 // inGroups adds the tasks of groups to a set.
@@ -112,7 +115,7 @@ func (r *Run) downstream(set []bool) {
 	for len(todo) > 0 {
 		i := todo[0]
 		todo = todo[1:]
-		for _, child := range r.DAG.nodes[i].children {
+		for _, child := range r.DAG.nodes[r.node(i)].children {
 			if !set[child] {
 				set[child] = true
 				todo = append(todo, child)
@@ -121,14 +124,17 @@ func (r *Run) downstream(set []bool) {
 	}
 }
 
-// Find returns the index of a task; scheduler.ErrNotFound.
+// Find returns the index of a task, or of a mapped one, "task/3"; scheduler.ErrNotFound.
 func (r *Run) Find(task string) (int, error) {
+	if i, mapped, err := r.findRow(task); mapped {
+		return i, err
+	}
 	i := slices.IndexFunc(r.Tasks, func(t scheduler.TaskRun) bool { return t.Task == task })
 	if i >= 0 {
 		return i, nil
 	}
 	var names []string
-	for _, t := range r.Tasks {
+	for _, t := range r.Tasks[:len(r.DAG.nodes)] {
 		names = append(names, t.Task)
 	}
 	return 0, fmt.Errorf("find task %q of run %s: %w; it has %s", task, r.Row.ID, scheduler.ErrNotFound, strings.Join(names, ", "))
@@ -158,7 +164,13 @@ func (s *step) take(set []bool, why, kill string) []int {
 		case t.State.UnderWay():
 			s.killFor(i, kill)
 		case t.State != scheduler.StateNone:
-			s.reset(i, why)
+			if own, mapped := s.WholeOf(i); mapped {
+				s.reopen(own, why)
+				reset = append(reset, own)
+			}
+			if t.State != scheduler.StateNone { // it may have been one that its siblings had kept from starting
+				s.reset(i, why)
+			}
 			reset = append(reset, i)
 		}
 	}
@@ -175,7 +187,7 @@ func (r *Run) Mark(task int, to scheduler.State, by string, now time.Time) Delta
 	case s.Row.State == to: // it has ended so
 	case to == scheduler.StateSuccess:
 		for i := range s.Tasks {
-			if st := s.Tasks[i].State; st != scheduler.StateSuccess && st != scheduler.StateSkipped && !s.spared(i) {
+			if st := s.Tasks[i].State; st != scheduler.StateSuccess && st != scheduler.StateSkipped && st != scheduler.StateRemoved && !s.spared(i) {
 				s.mark(i, to, why)
 			}
 		}
@@ -192,16 +204,21 @@ const NoTask = -1
 
 // markTask is what Airflow does: what failed behind a task that is marked well gets another chance.
 func (s *step) markTask(task int, to scheduler.State, why, by string) {
-	if s.Tasks[task].State == to {
+	if st := s.Tasks[task].State; st == to || st == scheduler.StateRemoved {
 		return
 	}
-	s.mark(task, to, why)
+	well := to != scheduler.StateFailed
+	if _, mapped := s.WholeOf(task); mapped {
+		task, well = s.markRow(task, to, why)
+	} else {
+		s.mark(task, to, why)
+	}
 	changed := []int{task}
-	if to != scheduler.StateFailed {
+	if well {
 		after := make([]bool, len(s.Tasks))
 		after[task] = true
 		s.downstream(after)
-		for i := range after {
+		for i := range s.DAG.nodes {
 			st := s.Tasks[i].State
 			again := st == scheduler.StateFailed || st == scheduler.StateUpstreamFailed || st == scheduler.StateSkipped && s.takesDown(i, task)
 			after[i] = i != task && after[i] && again
@@ -256,7 +273,11 @@ func (s *step) mark(i int, to scheduler.State, why string) {
 
 // killFor asks the present attempt of a task, or what it started, to end, and notes what for.
 func (s *step) killFor(i int, why string) {
-	if s.Tasks[i].State == scheduler.StateDeferred {
+	switch {
+	case s.Whole(i):
+		s.haltWhole(i, why)
+		return
+	case s.Tasks[i].State == scheduler.StateDeferred:
 		s.halt(i, why)
 		return
 	}
@@ -274,16 +295,26 @@ func (s *step) reset(i int, why string) {
 	if t.State.Terminal() {
 		s.open++
 	}
+	if s.Whole(i) {
+		s.vacate(i, why)
+		t.Map = nil
+	}
 	s.override(i, scheduler.StateNone, why)
 	t.Cleared, t.Lost = t.Try, 0
 	t.External, t.Kill, t.Exit = "", "", noExit
 	t.Output, t.OutputRef, t.CachedFrom = nil, nil, ""
 	t.RetryAt, t.StartedAt, t.EndedAt = time.Time{}, time.Time{}, time.Time{}
+	if own, mapped := s.WholeOf(i); mapped && strings.HasPrefix(s.Tasks[own].Kill, wordCleared) {
+		s.remove(i, why) // with its whole, whose next list may be another
+	}
 }
 
 // again takes back what had become ready by what the changed tasks had been, and looks at all that has not started.
 func (s *step) again(changed []int, why string) {
 	for _, p := range changed {
+		if p >= len(s.DAG.nodes) {
+			continue // its whole is among them, too
+		}
 		for _, c := range s.DAG.nodes[p].children {
 			switch s.Tasks[c].State {
 			case scheduler.StateScheduled, scheduler.StateUpForRetry, scheduler.StateAwaitingInput:
@@ -291,13 +322,17 @@ func (s *step) again(changed []int, why string) {
 			}
 		}
 	}
-	for i := range s.Tasks {
+	for i := range s.DAG.nodes {
 		s.settle(i)
 	}
 }
 
 // retry makes a task ready for its next try, unless one of its parents was cleared while it ran: then it waits for that one again.
 func (s *step) retry(i int, why string) {
+	if i >= len(s.DAG.nodes) { // its whole would have been cleared
+		s.move(i, scheduler.StateScheduled, why)
+		return
+	}
 	if state, _ := s.judge(i); state != scheduler.StateScheduled {
 		s.reset(i, "what it comes after was cleared")
 		s.settle(i)
@@ -320,6 +355,7 @@ func (s *step) conclude(why string) {
 	}
 	old := s.Row.Reason
 	s.Row.Reason = ""
+	s.tendAll()
 	if s.open > 0 {
 		s.Row.StartedAt, s.Row.EndedAt = time.Time{}, time.Time{}
 		s.overrideRun(scheduler.StateQueued, why)

@@ -32,7 +32,8 @@ type node struct {
 	// leaf says that a run fails if it does: nothing comes after it, but teardowns; or it is a teardown of which that is asked.
 	leaf bool
 
-	when *expr.Program
+	when       *expr.Program
+	items, key *expr.Program // of foreach
 	// argv is that of run, args that of an image's entrypoint.
 	argv, args []*expr.Text
 	env        []binding
@@ -81,7 +82,7 @@ func (d *DAG) link() error {
 	}
 	d.nodes = make([]node, len(d.Tasks))
 	var err error
-	if d.env, err = bindings(d.Env); err != nil {
+	if d.env, err = bindings(expr.ScopeTask, d.Env); err != nil {
 		return err
 	}
 	for i := range d.Tasks {
@@ -119,32 +120,36 @@ func (d *DAG) after(i int, ids []string, index map[string]int) ([]int, error) {
 
 func (n *node) compile(t *scheduler.Task) error {
 	var err error
+	scope := expr.ScopeOf(t)
 	if t.When != "" {
-		if n.when, err = expr.CompileBool(expr.ScopeTask, t.When); err != nil {
+		if n.when, err = expr.CompileBool(scope, t.When); err != nil {
 			return fmt.Errorf("when: %w", err)
 		}
 	}
-	if n.env, err = bindings(t.Env); err != nil {
+	if err := n.compileForeach(t.Foreach, scope); err != nil {
 		return err
 	}
-	if n.argv, err = arguments(t.Run); err != nil {
+	if n.env, err = bindings(scope, t.Env); err != nil {
+		return err
+	}
+	if n.argv, err = arguments(scope, t.Run); err != nil {
 		return fmt.Errorf("run: %w", err)
 	}
 	if t.Container != nil {
-		if n.args, err = arguments(t.Container.Args); err != nil {
+		if n.args, err = arguments(scope, t.Container.Args); err != nil {
 			return fmt.Errorf("args: %w", err)
 		}
 	}
-	if n.settings, err = settingsTexts(t); err != nil {
+	if n.settings, err = settingsTexts(scope, t); err != nil {
 		return err
 	}
-	return n.compileOutput(t)
+	return n.compileOutput(scope, t)
 }
 
-func arguments(list []string) ([]*expr.Text, error) {
+func arguments(scope expr.Scope, list []string) ([]*expr.Text, error) {
 	var out []*expr.Text
 	for _, arg := range list {
-		text, err := expr.CompileText(arg)
+		text, err := expr.CompileTextIn(scope, arg)
 		if err != nil {
 			return nil, err
 		}
@@ -153,10 +158,26 @@ func arguments(list []string) ([]*expr.Text, error) {
 	return out, nil
 }
 
-func bindings(env map[string]string) ([]binding, error) {
+func (n *node) compileForeach(f *scheduler.Foreach, scope expr.Scope) error {
+	if f == nil {
+		return nil
+	}
+	var err error
+	if n.items, err = expr.CompileItems(f.Items); err != nil {
+		return fmt.Errorf("foreach: items: %w", err)
+	}
+	if f.Key != "" {
+		if n.key, err = expr.CompileKeyText(scope, f.Key); err != nil {
+			return fmt.Errorf("foreach: key: %w", err)
+		}
+	}
+	return nil
+}
+
+func bindings(scope expr.Scope, env map[string]string) ([]binding, error) {
 	var out []binding
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		text, err := expr.CompileText(env[name])
+		text, err := expr.CompileTextIn(scope, env[name])
 		if err != nil {
 			return nil, fmt.Errorf("env %s: %w", name, err)
 		}

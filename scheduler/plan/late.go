@@ -12,7 +12,10 @@ type Late struct{ Task int }
 
 // Wait returns how long task i may stay in its state before [Late] is to be said; 0 is for ever.
 func (r *Run) Wait(i int) time.Duration {
-	switch timeout := &r.DAG.Tasks[i].Timeout; r.Tasks[i].State {
+	if r.Whole(i) {
+		return 0
+	}
+	switch timeout := &r.Spec(i).Timeout; r.Tasks[i].State {
 	case scheduler.StateScheduled:
 		return timeout.Queue
 	case scheduler.StateLaunching:
@@ -55,6 +58,6 @@ func (e Late) apply(s *step) {
 func (s *step) notStarted(i int, rep *scheduler.Report) *scheduler.Report {
 	out := *rep
 	out.Outcome, out.Signal, out.Exit, out.Output, out.OutputError = scheduler.OutcomeTimeout, "", noExit, nil, ""
-	out.Reason = fmt.Sprintf("did not start within %v (timeout.start)", s.DAG.Tasks[i].Timeout.Start)
+	out.Reason = fmt.Sprintf("did not start within %v (timeout.start)", s.Spec(i).Timeout.Start)
 	return &out
 }

@@ -32,10 +32,10 @@ func (r *Run) Launch(i, try int, op scheduler.Operator, base []string) (schedule
 	if err != nil {
 		return scheduler.Launch{}, err
 	}
-	return r.launch(attempt{i: i, t: r.Tasks[i], try: try, op: op, base: base}, vars)
+	return r.launch(attempt{i: r.node(i), t: r.Tasks[i], try: try, op: op, base: base}, vars)
 }
 
-// attempt is one that is to be launched.
+// attempt is one that is to be launched. i is the index of its task in the DAG.
 type attempt struct {
 	i    int
 	t    scheduler.TaskRun
@@ -47,9 +47,9 @@ type attempt struct {
 // launch is [Run.Launch] with the variables at hand. It looks at no task of r.
 func (r *Run) launch(a attempt, vars *expr.Vars) (scheduler.Launch, error) {
 	t, i, try, op := &a.t, a.i, a.try, a.op
-	task := r.DAG.Tasks[i]
+	task, n := r.DAG.Tasks[i], &r.DAG.nodes[i]
 	var err error
-	if task.Run, err = evalArgv(r.DAG.nodes[i].argv, vars); err != nil {
+	if task.Run, err = evalArgv(n.argv, vars); err != nil {
 		return scheduler.Launch{}, fmt.Errorf("run: %w", err)
 	}
 	container, err := r.container(i, vars)
@@ -62,7 +62,7 @@ func (r *Run) launch(a attempt, vars *expr.Vars) (scheduler.Launch, error) {
 			env[name] = val
 		}
 	}
-	for _, list := range [][]binding{r.DAG.env, r.DAG.nodes[i].env} {
+	for _, list := range [][]binding{r.DAG.env, n.env} {
 		for _, b := range list {
 			if env[b.name], err = b.text.Eval(vars); err != nil {
 				return scheduler.Launch{}, fmt.Errorf("env %s: %w", b.name, err)
@@ -70,7 +70,7 @@ func (r *Run) launch(a attempt, vars *expr.Vars) (scheduler.Launch, error) {
 		}
 	}
 	r.contract(env, t, try)
-	if err := r.settings(env, &task, op, evaluator{r.DAG.nodes[i].settings, vars}); err != nil {
+	if err := r.settings(env, &task, op, evaluator{n.settings, vars}); err != nil {
 		return scheduler.Launch{}, err
 	}
 	argv, err := op.Compile(&task)
@@ -89,13 +89,13 @@ func (r *Run) launch(a attempt, vars *expr.Vars) (scheduler.Launch, error) {
 
 // container is the image that task i runs in, or nil.
 func (r *Run) container(i int, vars *expr.Vars) (*scheduler.Container, error) {
-	c := r.DAG.Tasks[i].Container
+	c := r.Spec(i).Container
 	if c == nil {
 		return nil, nil
 	}
 	out := *c
 	var err error
-	if out.Args, err = evalArgv(r.DAG.nodes[i].args, vars); err != nil {
+	if out.Args, err = evalArgv(r.DAG.nodes[r.node(i)].args, vars); err != nil {
 		return nil, fmt.Errorf("args: %w", err)
 	}
 	return &out, nil
@@ -103,7 +103,7 @@ func (r *Run) container(i int, vars *expr.Vars) (*scheduler.Container, error) {
 
 // Grace is from SIGTERM to SIGKILL for task i.
 func (r *Run) Grace(i int) time.Duration {
-	if g := r.DAG.Tasks[i].Timeout.Grace; g > 0 {
+	if g := r.Spec(i).Timeout.Grace; g > 0 {
 		return g
 	}
 	return DefaultGrace
@@ -193,7 +193,9 @@ func (r *Run) Freeze(i int) Frozen {
 	if len(in.Params) == 0 {
 		in.Params = json.RawMessage("{}")
 	}
-	for _, p := range r.upstream(i) {
+	r.freezeItem(&in, i)
+	for _, p := range r.upstream(r.node(i)) {
+		r.farItems(&in, p)
 		out := r.Tasks[p].Output
 		if ref := r.Tasks[p].OutputRef; ref != nil {
 			if in.UpstreamRefs == nil {
@@ -223,7 +225,7 @@ func (r *Run) vars(refs []expr.Ref) (*expr.Vars, error) {
 		if ref.Root != "tasks" {
 			continue
 		}
-		for i := range r.Tasks {
+		for i := range r.DAG.nodes {
 			if t := &r.Tasks[i]; t.Task == ref.Name && t.State.Terminal() {
 				vars.AddTask(t)
 			}
@@ -232,7 +234,13 @@ func (r *Run) vars(refs []expr.Ref) (*expr.Vars, error) {
 	return vars, nil
 }
 
-func (r *Run) launchVars(i int) (*expr.Vars, error) { return r.vars(r.DAG.launchRefs(i)) }
+func (r *Run) launchVars(i int) (*expr.Vars, error) {
+	vars, err := r.vars(r.DAG.launchRefs(r.node(i)))
+	if err != nil {
+		return nil, err
+	}
+	return vars, r.setItem(vars, i)
+}
 
 // launchRefs are all names in the expressions of task i that are evaluated when it is launched.
 func (d *DAG) launchRefs(i int) []expr.Ref {

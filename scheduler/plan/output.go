@@ -20,7 +20,7 @@ type Cached struct {
 }
 
 // compileOutput makes the task's schema and the key of its cache ready for use.
-func (n *node) compileOutput(t *scheduler.Task) error {
+func (n *node) compileOutput(scope expr.Scope, t *scheduler.Task) error {
 	var err error
 	if t.Output != nil {
 		if n.schema, err = output.CompileSchema(t.Output.Schema); err != nil {
@@ -28,7 +28,7 @@ func (n *node) compileOutput(t *scheduler.Task) error {
 		}
 	}
 	if t.Cache != nil {
-		if n.cache, err = expr.CompileKey(expr.ScopeTask, t.Cache.Key); err != nil {
+		if n.cache, err = expr.CompileKey(scope, t.Cache.Key); err != nil {
 			return fmt.Errorf("cache.key: %w", err)
 		}
 	}
@@ -48,16 +48,21 @@ func (d *DAG) formOf(t *scheduler.Task) (sum [sha256.Size]byte, err error) {
 }
 
 // Schema returns what the output of task i is held against, or nil.
-func (r *Run) Schema(i int) *output.Schema { return r.DAG.nodes[i].schema }
+func (r *Run) Schema(i int) *output.Schema { return r.DAG.nodes[r.node(i)].schema }
 
 // Caches reports whether task i, which is ready, may take another's output.
-func (r *Run) Caches(i int) bool { return r.DAG.nodes[i].cache != nil && !r.Tasks[i].NoCache }
+func (r *Run) Caches(i int) bool {
+	return r.DAG.nodes[r.node(i)].cache != nil && !r.Tasks[i].NoCache && !r.Whole(i)
+}
 
 // CacheID names the outputs that task i may take, and for which its own may be taken. An error says that the key has no value; it is a sentence
 // for people.
 func (r *Run) CacheID(i int) (string, error) {
-	n, t := &r.DAG.nodes[i], &r.Tasks[i]
+	n, t := &r.DAG.nodes[r.node(i)], &r.Tasks[i]
 	vars, err := r.vars(n.cache.Refs())
+	if err == nil {
+		err = r.setItem(vars, i)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -66,14 +71,22 @@ func (r *Run) CacheID(i int) (string, error) {
 		return "", fmt.Errorf("cache.key: %w", err)
 	}
 	sum := sha256.Sum256([]byte(strings.Join([]string{
-		"cache1", r.DAG.ID, t.Task, strconv.Itoa(t.MapIndex), hex.EncodeToString(n.form[:]), key,
+		"cache1", r.DAG.ID, t.Task, r.cacheItem(i), hex.EncodeToString(n.form[:]), key,
 	}, "\x00")))
 	return hex.EncodeToString(sum[:]), nil
 }
 
+// cacheItem tells the outputs of one item from those of another, wherever they stand in their lists.
+func (r *Run) cacheItem(i int) string {
+	if t := &r.Tasks[i]; t.Item != nil {
+		return "item:" + string(t.Item.Value)
+	}
+	return strconv.Itoa(r.Tasks[i].MapIndex)
+}
+
 // keep takes over the output of a task that has ended, for others, too, if it succeeded and has a cache.
 func (s *step) keep(i int, rep *scheduler.Report, state scheduler.State) {
-	t, task := &s.Tasks[i], &s.DAG.Tasks[i]
+	t, task := &s.Tasks[i], s.Spec(i)
 	if len(rep.Output) > 0 {
 		t.Output = json.RawMessage(rep.Output)
 	}
@@ -109,7 +122,7 @@ func (e Cached) apply(s *step) {
 
 // uncache has a task executed that a person has cleared, if it has a cache.
 func (s *step) uncache(i int) {
-	if t := &s.Tasks[i]; s.DAG.nodes[i].cache != nil && !t.NoCache {
+	if t := &s.Tasks[i]; s.DAG.nodes[s.node(i)].cache != nil && !t.NoCache {
 		t.NoCache = true
 		s.touch(i)
 	}

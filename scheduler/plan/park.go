@@ -31,7 +31,7 @@ type Unpark struct {
 }
 
 func (e Park) apply(s *step) {
-	t, state := &s.Tasks[e.Task], s.DAG.Parks(e.Task)
+	t, state := &s.Tasks[e.Task], s.Parks(e.Task)
 	if t.State != scheduler.StateScheduled || state == "" {
 		return
 	}
@@ -45,7 +45,7 @@ func (e Park) apply(s *step) {
 }
 
 func (e Unpark) apply(s *step) {
-	if !s.Tasks[e.Task].State.Parked() || s.Attempt(e.Task) != e.Attempt {
+	if !s.Tasks[e.Task].State.Parked() || s.Whole(e.Task) || s.Attempt(e.Task) != e.Attempt {
 		return
 	}
 	s.unpark(&e)
@@ -61,7 +61,7 @@ func (s *step) unpark(e *Unpark) {
 
 // unparked is the verdict on the end of a wait. What a person asked for meanwhile counts more than how it ended, and so does a timeout.
 func (s *step) unparked(e *Unpark, rep *scheduler.Report) verdict {
-	t, task := &s.Tasks[e.Task], &s.DAG.Tasks[e.Task]
+	t, task := &s.Tasks[e.Task], s.Spec(e.Task)
 	if v, ok := s.asked(e.Task, e.Reason); ok {
 		return v
 	}
@@ -86,7 +86,7 @@ func (s *step) unparked(e *Unpark, rep *scheduler.Report) verdict {
 
 // patience is how long task i may be parked; 0 is for ever.
 func (r *Run) patience(i int) time.Duration {
-	switch task := &r.DAG.Tasks[i]; task.Kind {
+	switch task := r.Spec(i); task.Kind {
 	case scheduler.KindApproval:
 		return task.Approval.Expires
 	case scheduler.KindDAG:

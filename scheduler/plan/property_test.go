@@ -36,6 +36,7 @@ func drawDAG(t *rapid.T) *DAG {
 			task.Rule = rapid.SampledFrom(scheduler.Joins).Draw(t, "rule")
 		}
 		drawParked(t, &task)
+		drawForeach(t, &task)
 		switch rapid.IntRange(0, 5).Draw(t, "when") {
 		case 0:
 			task.When = "false"
@@ -80,14 +81,14 @@ func drawParkedEvent(t *rapid.T, r *Run, i int) Event {
 	case 2:
 		return Late{Task: i}
 	case 3:
-		if r.DAG.Tasks[i].Kind == scheduler.KindApproval {
+		if r.Spec(i).Kind == scheduler.KindApproval {
 			word := rapid.SampledFrom([]string{scheduler.DecisionApprove, scheduler.DecisionReject}).Draw(t, "decision")
 			return Decide{Task: i, Attempt: id, Decision: scheduler.Decision{Decision: word, By: "p"}}
 		}
 	}
 	return Unpark{
 		Task: i, Attempt: id, State: rapid.SampledFrom(parkedEnds).Draw(t, "end"), Reason: "x",
-		Final:  r.DAG.Tasks[i].Kind == scheduler.KindApproval || rapid.Bool().Draw(t, "final"),
+		Final:  r.Spec(i).Kind == scheduler.KindApproval || rapid.Bool().Draw(t, "final"),
 		Output: []byte(rapid.SampledFrom([]string{"", "{}", "{"}).Draw(t, "out")),
 	}
 }
@@ -100,7 +101,10 @@ var outcomes = []scheduler.Outcome{
 // drawEvent draws something that may happen, sensible or not.
 func drawEvent(t *rapid.T, r *Run) Event {
 	i := rapid.IntRange(0, len(r.Tasks)-1).Draw(t, "task")
-	if r.DAG.Parks(i) != "" && rapid.IntRange(0, 3).Draw(t, "fits") > 0 {
+	if r.Whole(i) && rapid.IntRange(0, 3).Draw(t, "expands") > 0 {
+		return Expand{Task: i, Most: rapid.IntRange(1, 3).Draw(t, "most")}
+	}
+	if r.Parks(i) != "" && rapid.IntRange(0, 3).Draw(t, "fits") > 0 {
 		return drawParkedEvent(t, r, i)
 	}
 	switch rapid.IntRange(0, 13).Draw(t, "event") {
@@ -135,7 +139,7 @@ func drawWord(t *rapid.T, r *Run, now time.Time) Delta {
 	case 0:
 		to := rapid.SampledFrom([]scheduler.State{scheduler.StateSuccess, scheduler.StateFailed, scheduler.StateSkipped}).Draw(t, "to")
 		d := r.Mark(i, to, "p", now)
-		if st := r.Tasks[i].State; st != to && !st.UnderWay() {
+		if st := r.Tasks[i].State; st != to && !st.UnderWay() && st != scheduler.StateRemoved {
 			t.Fatalf("task %d is %s after it was marked %s", i, st, to)
 		}
 		return d
@@ -152,6 +156,9 @@ func drawWord(t *rapid.T, r *Run, now time.Time) Delta {
 	c := scheduler.Clear{Failed: rapid.Bool().Draw(t, "failed"), Downstream: rapid.Bool().Draw(t, "downstream")}
 	if rapid.Bool().Draw(t, "one") {
 		c.Tasks = []string{r.Tasks[i].Task}
+		if own, mapped := r.WholeOf(i); mapped && r.Tasks[i].State != scheduler.StateRemoved && r.Tasks[own].Map != nil {
+			c.Tasks[0] = keyOf(r.Tasks[i].Task, r.Tasks[i].MapIndex)
+		}
 	}
 	tasks, err := r.Select(c)
 	if err != nil {
@@ -182,7 +189,8 @@ type observer struct {
 
 func (o *observer) check(d Delta) {
 	for _, m := range d.Moves {
-		from, ok := o.states[m.Task]
+		at := keyOf(m.Task, m.MapIndex)
+		from, ok := o.states[at]
 		if ok && from != m.From {
 			o.t.Fatalf("move %+v, but the state was %s", m, from)
 		}
@@ -195,10 +203,10 @@ func (o *observer) check(d Delta) {
 		if m.From == m.To {
 			o.t.Fatalf("move %+v to where it was", m)
 		}
-		if m.Task != "" && m.From == scheduler.StateNone && m.To != scheduler.StateCancelled && !byPerson {
+		if m.Task != "" && m.MapIndex == scheduler.NoMap && m.From == scheduler.StateNone && m.To != scheduler.StateCancelled && !byPerson {
 			o.joined(m)
 		}
-		o.states[m.Task] = m.To
+		o.states[at] = m.To
 	}
 	for _, a := range d.Attempts {
 		if a.State == scheduler.StateLaunching || a.State.Parked() {
@@ -218,6 +226,7 @@ func (o *observer) check(d Delta) {
 	}
 	o.rows(d)
 	o.settled()
+	o.wholes()
 }
 
 func permitted(m scheduler.Move, task, run func(from, to scheduler.State) error) error {
@@ -232,10 +241,10 @@ func (o *observer) rows(d Delta) {
 	active, open := 0, 0
 	for i := range o.r.Tasks {
 		t := &o.r.Tasks[i]
-		if st, ok := o.states[t.Task]; ok && st != t.State {
+		if st, ok := o.states[keyOf(t.Task, t.MapIndex)]; ok && st != t.State {
 			o.t.Fatalf("task %s is %s, and its moves end in %s", t.Task, t.State, st)
 		}
-		if t.State.Active() || t.State.Parked() {
+		if (t.State.Active() || t.State.Parked()) && !o.r.Whole(i) {
 			active++
 			if !o.live[o.r.Attempt(i)] {
 				o.t.Fatalf("task %s is %s without an attempt", t.Task, t.State)
@@ -282,7 +291,7 @@ func (o *observer) joined(m scheduler.Move) {
 func (o *observer) settled() {
 	needed := map[string]bool{}
 	var leaves, all parents
-	for i := range o.r.Tasks {
+	for i := range o.r.DAG.Tasks {
 		task := &o.r.DAG.Tasks[i]
 		if st := o.r.Tasks[i].State; st == scheduler.StateNone && o.expected(task) != scheduler.StateNone {
 			o.t.Fatalf("task %s with rule %q waits, though its parents are %v of %v", task.ID, task.Rule, task.Needs, o.states)
@@ -295,7 +304,7 @@ func (o *observer) settled() {
 			}
 		}
 	}
-	for i := range o.r.Tasks {
+	for i := range o.r.DAG.Tasks {
 		task := &o.r.DAG.Tasks[i]
 		if task.Part != scheduler.PartTeardown {
 			all = append(all, o.r.Tasks[i].State)
@@ -346,6 +355,7 @@ func TestProperties(t *testing.T) {
 				if again.open != r.open {
 					t.Fatalf("restored with %d open tasks, want %d", again.open, r.open)
 				}
+				sameWholes(t, r, again)
 				r, o.r = again, again
 			}
 		}
@@ -364,7 +374,8 @@ func drain(t *rapid.T, o *observer, now time.Time, rng *rand.Rand) {
 		now = now.Add(maxWait)
 		for i := range r.Tasks {
 			o.check(r.Step(Due{Task: i}, now, rng))
-			if r.DAG.Parks(i) == "" {
+			o.check(r.Step(Expand{Task: i, Most: 2}, now, rng))
+			if r.Parks(i) == "" {
 				o.check(r.Step(Launch{Task: i}, now, rng))
 			}
 			o.check(r.Step(Park{Task: i, On: "r1"}, now, rng))

@@ -20,7 +20,7 @@ import (
 type Run struct {
 	DAG *DAG
 	Row scheduler.Run
-	// Tasks has the row of each task, in the order of the DAG.
+	// Tasks has the row of each task, in the order of the DAG, and after these the rows of mapped tasks, in the order in which they were made.
 	Tasks []scheduler.TaskRun
 	// Batches are the inputs, oldest first.
 	Batches []batcher.Batch
@@ -28,6 +28,9 @@ type Run struct {
 	begun []time.Time // when the present attempts were decided on; zero after a restart
 	since []time.Time // since when the tasks are in their states; zero after a restart
 	open  int         // tasks that are not terminal
+
+	owners []int          // the wholes of the rows after the DAG's own
+	wholes map[int]*whole // of mapped tasks that were expanded
 }
 
 // DefaultExecutor runs tasks that name none.
@@ -101,9 +104,14 @@ func Restore(dag *DAG, live *scheduler.LiveRun) (*Run, error) {
 		DAG: dag, Row: live.Run, Batches: live.Batches,
 		Tasks: make([]scheduler.TaskRun, len(dag.Tasks)), begun: make([]time.Time, len(dag.Tasks)), since: make([]time.Time, len(dag.Tasks)),
 	}
-	rows := make(map[string]*scheduler.TaskRun, len(live.Tasks))
+	rows := make(map[string]*scheduler.TaskRun, len(dag.Tasks))
+	var mapped []scheduler.TaskRun
 	for i := range live.Tasks {
-		rows[live.Tasks[i].Task] = &live.Tasks[i]
+		if live.Tasks[i].MapIndex == scheduler.NoMap {
+			rows[live.Tasks[i].Task] = &live.Tasks[i]
+		} else {
+			mapped = append(mapped, live.Tasks[i])
+		}
 	}
 	for i := range dag.Tasks {
 		row, ok := rows[dag.Tasks[i].ID]
@@ -114,6 +122,9 @@ func Restore(dag *DAG, live *scheduler.LiveRun) (*Run, error) {
 		if !row.State.Terminal() {
 			r.open++
 		}
+	}
+	if err := r.restoreRows(mapped); err != nil {
+		return nil, err
 	}
 	return r, nil
 }

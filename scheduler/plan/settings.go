@@ -10,13 +10,13 @@ import (
 )
 
 // settingsTexts compiles the texts of an operator's settings, by their source.
-func settingsTexts(t *scheduler.Task) (map[string]*expr.Text, error) {
+func settingsTexts(scope expr.Scope, t *scheduler.Task) (map[string]*expr.Text, error) {
 	var out map[string]*expr.Text
 	for _, src := range t.Texts() {
 		if out[src] != nil || !expr.HasExpr(src) {
 			continue
 		}
-		text, err := expr.CompileText(src)
+		text, err := expr.CompileTextIn(scope, src)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", t.Kind, err)
 		}

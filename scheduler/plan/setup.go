@@ -112,7 +112,7 @@ func (r *Run) surround(set []bool) {
 		}
 	}
 	for ; len(todo) > 0; todo = todo[1:] {
-		n := &r.DAG.nodes[todo[0]]
+		n := &r.DAG.nodes[r.node(todo[0])]
 		for _, c := range n.children {
 			if r.isTeardown(c) {
 				add(c)
@@ -160,7 +160,7 @@ func (e Cancel) apply(s *step) {
 			}
 			s.d.Kill = append(s.d.Kill, s.Attempt(i))
 		case t.State == scheduler.StateDeferred:
-			s.halt(i, KillCancelled)
+			s.killFor(i, KillCancelled)
 		case !t.State.Terminal():
 			s.withdraw(i, e.Reason)
 			s.move(i, scheduler.StateCancelled, e.Reason)

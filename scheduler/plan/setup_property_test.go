@@ -105,7 +105,7 @@ func (o *observer) force(ev Event) {
 
 // takenDown checks at the end of a run that nothing is left that was set up.
 func (o *observer) takenDown() {
-	for i := range o.r.Tasks {
+	for i := range o.r.DAG.Tasks {
 		task, t := &o.r.DAG.Tasks[i], &o.r.Tasks[i]
 		if task.Part != scheduler.PartTeardown || len(task.Setups) == 0 || o.forced {
 			continue

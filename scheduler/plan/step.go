@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"millrace/scheduler"
+	"millrace/scheduler/expr"
 )
 
 // noExit is the exit code of a task that has none.
@@ -20,7 +21,7 @@ const (
 	KillTimeout   = "timeout"   // it did not start in time
 )
 
-// Event is something that happened to a run: [Launch], [Park], [Unpark], [Refuse], [Report], [Due], [Late], [Fence], [Cancel] or [Fail].
+// Event is something that happened to a run: [Launch], [Park], [Unpark], [Expand], [Refuse], [Report], [Due], [Late], [Fence], [Cancel] or [Fail].
 type Event interface{ apply(s *step) }
 
 // Launch gives a ready task a slot, and an attempt.
@@ -94,10 +95,16 @@ type step struct {
 	cancelling bool
 	// failing ends the run as failed, whatever its tasks are.
 	failing bool
+	touched map[int]bool // what is in d.Tasks
+	tending []int        // wholes whose rows changed
 }
 
 func (s *step) touch(i int) {
-	if !slices.Contains(s.d.Tasks, i) {
+	if s.touched == nil {
+		s.touched = map[int]bool{}
+	}
+	if !s.touched[i] {
+		s.touched[i] = true
 		s.d.Tasks = append(s.d.Tasks, i)
 	}
 }
@@ -108,6 +115,7 @@ func (s *step) become(i int, to scheduler.State, reason string) {
 	s.d.Moves = append(s.d.Moves, scheduler.Move{
 		Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: t.Try, From: t.State, To: to, Reason: reason, At: s.now,
 	})
+	s.count(i, t.State, to)
 	t.State, t.Reason, s.since[i] = to, reason, s.now
 	s.touch(i)
 }
@@ -135,8 +143,10 @@ func (s *step) move(i int, to scheduler.State, reason string) {
 		if t.EndedAt.IsZero() {
 			t.EndedAt = s.now
 		}
-		for _, c := range s.DAG.nodes[i].children {
-			s.settle(c)
+		if i < len(s.DAG.nodes) {
+			for _, c := range s.DAG.nodes[i].children {
+				s.settle(c)
+			}
 		}
 	}
 }
@@ -152,7 +162,7 @@ func (s *step) moveRun(to scheduler.State, reason string) {
 
 // settle decides what becomes of task i, as far as that can be told from the ends of its parents.
 func (s *step) settle(i int) {
-	if s.Tasks[i].State != scheduler.StateNone || s.cancelling {
+	if i >= len(s.DAG.nodes) || s.Tasks[i].State != scheduler.StateNone || s.cancelling {
 		return
 	}
 	switch state, reason := s.judge(i); state {
@@ -164,14 +174,21 @@ func (s *step) settle(i int) {
 	}
 }
 
-// admit asks the task's own condition.
+// admit asks the task's own condition. That of a mapped task may be about its items, and is then asked for each of them.
 func (s *step) admit(i int) {
 	when := s.DAG.nodes[i].when
-	if when == nil {
+	if when == nil || when.UsesItem() {
 		s.move(i, scheduler.StateScheduled, "")
 		return
 	}
+	s.ask(i, when)
+}
+
+func (s *step) ask(i int, when *expr.Program) {
 	vars, err := s.vars(when.Refs())
+	if err == nil {
+		err = s.setItem(vars, i)
+	}
 	ok := false
 	if err == nil {
 		ok, err = when.Bool(vars)
@@ -189,6 +206,7 @@ func (s *step) admit(i int) {
 
 // finish ends the run if all its tasks have ended.
 func (s *step) finish() {
+	s.tendAll()
 	s.d.Ready = slices.DeleteFunc(s.d.Ready, func(i int) bool { return s.Tasks[i].State != scheduler.StateScheduled })
 	if s.open > 0 {
 		return
@@ -210,7 +228,7 @@ func (s *step) outcome() (scheduler.State, string) {
 	case !s.Row.State.Terminal() && s.Row.Reason != "":
 		return scheduler.StateCancelled, s.Row.Reason
 	}
-	for i := range s.Tasks {
+	for i := range s.DAG.nodes { // a whole has taken account of its rows
 		if t := &s.Tasks[i]; t.State == scheduler.StateCancelled && !s.isTeardown(i) {
 			return scheduler.StateCancelled, cmp.Or(s.Row.Reason, "task "+t.Task+": "+t.Reason)
 		}
@@ -251,7 +269,7 @@ func (s *step) begin() {
 }
 
 func (e Launch) apply(s *step) {
-	if s.Tasks[e.Task].State != scheduler.StateScheduled {
+	if s.Tasks[e.Task].State != scheduler.StateScheduled || s.Whole(e.Task) {
 		return
 	}
 	if s.Row.State == scheduler.StateQueued {
@@ -344,6 +362,7 @@ func (s *step) ended(i int, rep *scheduler.Report) {
 // close gives task i, whose try is over, what the verdict says.
 func (s *step) close(i int, rep *scheduler.Report, v verdict) {
 	t := &s.Tasks[i]
+	v = s.lastTry(i, v)
 	if _, ordered := wish(t.Kill); (v.state == scheduler.StateSuccess || v.output) && !ordered {
 		s.keep(i, rep, v.state)
 	}

@@ -13,7 +13,7 @@ import (
 // Ask returns the firing of the run that task i starts as its next try, but for the version. Its key follows from run, task, map index and
 // try, so whoever decides the same twice names the same run. The error is a sentence for people.
 func (r *Run) Ask(i int) (*trigger.Firing, error) {
-	t, sub := &r.Tasks[i], r.DAG.Tasks[i].SubDAG
+	t, sub := &r.Tasks[i], r.Spec(i).SubDAG
 	params, err := r.subParams(i)
 	if err != nil {
 		return nil, err
@@ -28,7 +28,7 @@ func (r *Run) Ask(i int) (*trigger.Firing, error) {
 
 // subParams evaluates the parameters of the run that task i starts.
 func (r *Run) subParams(i int) (json.RawMessage, error) {
-	sub := r.DAG.Tasks[i].SubDAG
+	sub := r.Spec(i).SubDAG
 	if len(sub.Params) == 0 {
 		return nil, nil
 	}
@@ -36,7 +36,7 @@ func (r *Run) subParams(i int) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	eval := evaluator{r.DAG.nodes[i].settings, vars}
+	eval := evaluator{r.DAG.nodes[r.node(i)].settings, vars}
 	out := map[string]json.RawMessage{}
 	for name, raw := range sub.Params {
 		if out[name], err = operator.FillJSON(raw, eval); err != nil {

@@ -102,8 +102,10 @@ func (d *DAG) Uses() []expr.Ref {
 	}
 	for i := range d.nodes {
 		add(d.launchRefs(i))
-		if when := d.nodes[i].when; when != nil {
-			add(when.Refs())
+		for _, prg := range []*expr.Program{d.nodes[i].when, d.nodes[i].items, d.nodes[i].key} {
+			if prg != nil {
+				add(prg.Refs())
+			}
 		}
 	}
 	return out
@@ -120,7 +122,8 @@ type Pending struct {
 
 // Pend returns nil if task i needs no secret and no connection: then [Run.Launch] is for it. Its arguments and its error are those of that.
 func (r *Run) Pend(i, try int, op scheduler.Operator, base []string) (*Pending, error) {
-	refs := r.DAG.launchRefs(i)
+	own := r.node(i)
+	refs := r.DAG.launchRefs(own)
 	if !slices.ContainsFunc(refs, func(ref expr.Ref) bool { return ref.Root == "secrets" || ref.Root == "conns" }) {
 		return nil, nil
 	}
@@ -133,7 +136,10 @@ func (r *Run) Pend(i, try int, op scheduler.Operator, base []string) (*Pending, 
 		return nil, err
 	}
 	snap.Tasks = nil // they go on changing
-	return &Pending{run: snap, a: attempt{i: i, t: r.Tasks[i], try: try, op: op, base: base}, vars: vars, refs: refs}, nil
+	if err := r.setItem(vars, i); err != nil {
+		return nil, err
+	}
+	return &Pending{run: snap, a: attempt{i: own, t: r.Tasks[i], try: try, op: op, base: base}, vars: vars, refs: refs}, nil
 }
 
 // ID is the attempt's.

@@ -35,7 +35,7 @@ type verdict struct {
 //	refused               failed, never again
 //	lost                  tried again, InfraRetry times; this does not count as a try
 func (s *step) verdict(i int, rep *scheduler.Report) verdict {
-	t, task := &s.Tasks[i], &s.DAG.Tasks[i]
+	t, task := &s.Tasks[i], s.Spec(i)
 	if v, ok := s.asked(i, describe(rep)); ok {
 		return v
 	}

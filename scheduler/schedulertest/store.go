@@ -37,7 +37,7 @@ type Store struct {
 	cursors      map[ingest.Stream]int64
 	ticks        map[string]time.Time
 	runs         map[string]scheduler.Run
-	tasks        map[string][]scheduler.TaskRun // by run, in the order of insertion
+	tasks        map[string]*taskRows // by run
 	attempts     map[string]scheduler.Attempt
 	moves        []scheduler.Move
 	backfills    backfills
@@ -51,7 +51,7 @@ func NewStore() *Store {
 		arrived:      map[string]coming{},
 		dispositions: map[string][]trigger.Disposition{}, groups: map[[2]string]trigger.Group{},
 		cursors: map[ingest.Stream]int64{}, ticks: map[string]time.Time{},
-		runs: map[string]scheduler.Run{}, tasks: map[string][]scheduler.TaskRun{}, attempts: map[string]scheduler.Attempt{},
+		runs: map[string]scheduler.Run{}, tasks: map[string]*taskRows{}, attempts: map[string]scheduler.Attempt{},
 		backfills: newBackfills(),
 		cached:    map[string]scheduler.Cached{},
 	}
@@ -210,29 +210,28 @@ func (t *tx) newRun(r scheduler.NewRun) {
 	run := keptRun(r.Run)
 	run.Rev = 1
 	put(t, t.s.runs, run.ID, run)
-	var tasks []scheduler.TaskRun
+	tasks := newTaskRows()
 	for _, k := range r.Tasks {
 		k = keptTask(k)
 		k.Rev = 1
-		tasks = append(tasks, k)
+		tasks.set(k)
 	}
 	put(t, t.s.tasks, run.ID, tasks)
 }
 
 func (t *tx) task(k scheduler.TaskRun) error {
-	tasks := slices.Clone(t.s.tasks[k.Run])
-	i := slices.IndexFunc(tasks, func(x scheduler.TaskRun) bool { return x.Task == k.Task && x.MapIndex == k.MapIndex })
-	if (i >= 0) != (k.Rev != 0) || i >= 0 && tasks[i].Rev != k.Rev {
+	rows := t.s.tasks[k.Run]
+	if rows == nil {
+		rows = newTaskRows()
+		put(t, t.s.tasks, k.Run, rows)
+	}
+	have, ok := rows.get(k.Task, k.MapIndex)
+	if ok != (k.Rev != 0) || ok && have.Rev != k.Rev {
 		return fmt.Errorf("task %s at revision %d: %w", k.ID(), k.Rev, scheduler.ErrConflict)
 	}
 	k = keptTask(k)
 	k.Rev++
-	if i >= 0 {
-		tasks[i] = k
-	} else {
-		tasks = append(tasks, k)
-	}
-	put(t, t.s.tasks, k.Run, tasks)
+	t.undo = append(t.undo, rows.set(k))
 	return nil
 }
 
@@ -255,7 +254,7 @@ func keptRun(r scheduler.Run) scheduler.Run {
 func keptTask(k scheduler.TaskRun) scheduler.TaskRun {
 	k.RetryAt, k.StartedAt, k.EndedAt = kept(k.RetryAt), kept(k.StartedAt), kept(k.EndedAt)
 	k.Output, k.OutputRef = slices.Clone(k.Output), cloneRef(k.OutputRef)
-	return k
+	return cloneMapped(k)
 }
 
 // clone goes through JSON, as a store on disk does.
@@ -351,7 +350,7 @@ func (s *Store) version(id string) scheduler.DAGVersion {
 
 func (s *Store) detail(r scheduler.Run) *scheduler.RunDetail {
 	d := &scheduler.RunDetail{Run: keptRun(r)}
-	for _, k := range s.tasks[r.ID] {
+	for _, k := range s.tasks[r.ID].all() {
 		d.Tasks = append(d.Tasks, keptTask(k))
 	}
 	for _, id := range r.Batches {

@@ -40,6 +40,7 @@ func TestStore(t *testing.T, open func(t *testing.T, dir string) scheduler.Store
 		{"a wrong revision changes nothing", testConflict},
 		{"a row that is new must be new", testInsertConflict},
 		{"attempts are replaced, moves appended", testAttempts},
+		{"mapped tasks come in pages, and are counted", testMapped},
 		{"one of many racers wins a revision", testRace},
 		{"load has what is live and no more", testLoad},
 		{"a run that had ended may live again", testLiveAgain},

@@ -175,7 +175,7 @@ func (b *builder) checkEnvTasks() {
 				if !strings.Contains(val, "tasks") || !expr.HasExpr(val) {
 					continue
 				}
-				text, err := expr.CompileText(val)
+				text, err := expr.CompileTextIn(expr.ScopeOf(&t), val)
 				if err != nil {
 					continue // reported
 				}

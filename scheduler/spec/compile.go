@@ -126,7 +126,8 @@ type builder struct {
 	// groupOrder are their names in the order of the file.
 	groupOrder []string
 	exprs      []usedExpr
-	stands     place // of the texts that are read now
+	stands     place  // of the texts that are read now
+	item       string // what the task in hand calls its items, "" if it is not mapped
 }
 
 // placed is an id with its place.

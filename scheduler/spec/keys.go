@@ -32,6 +32,7 @@ type value struct {
 var (
 	anyText    = value{"text", node{"type": "string"}}
 	anyScalar  = value{"text", node{"type": []string{"string", "number", "boolean"}}}
+	constants  = value{"text or list", node{"type": []string{"string", "number", "boolean", "array"}}}
 	anyID      = value{"id", node{"type": []string{"string", "number"}, "pattern": idRule.String()}}
 	boolean    = value{"true or false", node{"type": "boolean"}}
 	expression = value{"CEL expression", node{"type": []string{"string", "boolean"}}}
@@ -71,7 +72,7 @@ func (v value) or(mapping string) value { return value{v.name + ", or " + mappin
 // Keys returns all keys that this version knows, in the order in which people write them; not to be changed.
 func Keys() []Key { return allKeys }
 
-var allKeys = slices.Concat(dagKeys, paramKeys, ruleKeys, groupKeys, under("defaults", sharedKeys), taskKeys, operatorKeys, under("tasks.*", sharedKeys),
+var allKeys = slices.Concat(dagKeys, paramKeys, ruleKeys, groupKeys, under("defaults", sharedKeys), taskKeys, foreachKeys, operatorKeys, under("tasks.*", sharedKeys),
 	partKeys(scheduler.PartSetup, setupKeys), partKeys(scheduler.PartTeardown, teardownKeys))
 
 var dagKeys = []Key{
@@ -79,7 +80,7 @@ var dagKeys = []Key{
 	is("description", anyText, "What the DAG is for, in a line."),
 	is("owner", anyText, "Who looks after it."),
 	is("tags", texts, "Words to find it by."),
-	is("env", variables, "Variables of every task; a task's own win. ${{ }} takes params, batch, batches, totals, trigger, run and tasks."),
+	is("env", variables, "Variables of every task; a task's own win. ${{ }} takes params, batch, batches, inputs, totals, trigger, run and tasks."),
 	is("defaults", mapping, "What tasks have that do not say otherwise."),
 	is("concurrency", count(maxSlots).or("mapping"), "How many runs may be under way at once: so many, or as the mapping says. Default: no bound."),
 	is("concurrency.group", anyScalar, "Runs for which this is the same count together. ${{ }} takes params, batch, batches, totals, trigger and run. Default: all runs of the DAG."),
@@ -91,11 +92,11 @@ var dagKeys = []Key{
 
 // paramKeys are those of parameters, of a run and of an approval.
 var paramKeys = []Key{
-	is("params.*", anyScalar.or("mapping"), "One parameter: a mapping, or its default alone, whose type is then the parameter's."),
+	is("params.*", constants.or("mapping"), "One parameter: a mapping, or its default alone, whose type is then the parameter's."),
 	is("params.*.type", word(paramTypes...), "The type that a value must have; default: that of the default."),
 	is("params.*.description", anyText, "What it is, for those who start runs."),
 	is("params.*.required", boolean, "A run by hand must give it, unless there is a default."),
-	is("params.*.default", anyScalar, "The value if none is given."),
+	is("params.*.default", constants, "The value if none is given."),
 }
 
 var ruleKeys = []Key{
@@ -135,7 +136,7 @@ var taskKeys = []Key{
 	is("tasks.*.needs", texts, "Tasks, or groups of them, that must have ended first: its parents."),
 	is("tasks.*.group", anyID, "The group that it is in. What needs a group needs its last tasks, those that no other of it needs."),
 	is("tasks.*.rule", word(scheduler.Joins...), "How the parents must have ended: see joins.md. Default: all_success."),
-	is("tasks.*.when", expression, "The task is skipped unless this is true. It is about params, batch, batches, totals, trigger, run and tasks."),
+	is("tasks.*.when", expression, "The task is skipped unless this is true. It is about params, batch, batches, inputs, totals, trigger, run and tasks."),
 	is("tasks.*.output", mapping, "What the output must be."),
 	is("tasks.*.output.schema", value{"path, or mapping", node{"type": []string{"string", "object"}}}, "A JSON Schema, or the path of one relative to this file. An attempt whose output does not fit has failed."),
 	is("tasks.*.cache", mapping, "An output of an earlier run is taken instead of executing the task, if it was made of the same."),

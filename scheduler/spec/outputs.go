@@ -141,7 +141,7 @@ func (b *builder) cacheKey(n ast.Node, task string) string {
 	if text == "" {
 		return ""
 	}
-	prg, err := expr.CompileKey(expr.ScopeTask, text)
+	prg, err := expr.CompileKey(b.scope(), text)
 	if err != nil {
 		b.exprErrors(n, "key", err)
 		return text

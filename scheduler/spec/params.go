@@ -15,7 +15,7 @@ import (
 )
 
 // paramTypes are the types of JSON Schema that a parameter may have.
-var paramTypes = []string{"string", "integer", "number", "boolean"}
+var paramTypes = []string{"string", "integer", "number", "boolean", "array"}
 
 var laterParam = []string{"enum", "minimum", "maximum", "pattern", "format", "title", "items", "properties"}
 
@@ -86,6 +86,8 @@ func (b *builder) constant(n ast.Node, what string) (string, json.RawMessage) {
 		kind, val = "integer", v.Value
 	case *ast.FloatNode:
 		kind, val = "number", v.Value
+	case *ast.SequenceNode:
+		kind, val = "array", b.element(n, what)
 	default:
 		val = b.str(n, what)
 	}
@@ -95,6 +97,29 @@ func (b *builder) constant(n ast.Node, what string) (string, json.RawMessage) {
 		return kind, nil
 	}
 	return kind, raw
+}
+
+// element reads a value within a list as it stands: nothing is evaluated in it.
+func (b *builder) element(n ast.Node, what string) any {
+	n = b.resolve(n)
+	switch v := n.(type) {
+	case *ast.NullNode:
+		return nil
+	case *ast.SequenceNode:
+		out := []any{}
+		for _, e := range v.Values {
+			out = append(out, b.element(e, what))
+		}
+		return out
+	case *ast.MappingNode, *ast.MappingValueNode:
+		out := map[string]any{}
+		for _, p := range b.pairs(n, what) {
+			out[p.key] = b.element(p.value, what+"."+p.key)
+		}
+		return out
+	}
+	_, raw := b.constant(n, what)
+	return raw
 }
 
 // checkParam reports whether the JSON value has the type.

@@ -58,7 +58,8 @@ func (b *builder) partFields(p *placed, t *scheduler.Task, known fields) {
 	known["for"] = func(v ast.Node) { p.covers, p.coversAt = b.strs(v, "for"), b.list(v, "for", true) }
 	delete(known, "rule")
 	delete(known, "group")
-	delete(known, "cache") // it has to be done, each time
+	delete(known, "cache")   // it has to be done, each time
+	delete(known, "foreach") // what is set up is one thing
 	if p.part == scheduler.PartSetup {
 		return
 	}

@@ -34,7 +34,7 @@ type taskDefaults struct {
 
 var (
 	laterTask = []string{
-		"resources", "constraints", "foreach",
+		"resources", "constraints",
 		"concurrency", "deadline", "heartbeat", "at_least_once_fast",
 	}
 )
@@ -86,7 +86,10 @@ func (b *builder) task(p *placed) scheduler.Task {
 	var env map[string]string
 	limits := def.limits
 	limits.slotsAt = nil
+	b.item = b.itemOf(p.value)
+	defer func() { b.item = "" }()
 	known := with(b.taskLimitFields(&limits), fields{
+		"foreach":     func(v ast.Node) { t.Foreach = b.foreach(v, p.id) },
 		"needs":       func(v ast.Node) { t.Needs, p.needs = b.strs(v, "needs"), b.list(v, "needs", true) },
 		"run":         func(v ast.Node) { run = v; b.run(v, &t) },
 		"env":         func(v ast.Node) { env = b.env(v, "env") },
@@ -189,7 +192,7 @@ func (b *builder) when(n ast.Node, task string) string {
 	if text == "" {
 		return ""
 	}
-	prg, err := expr.CompileBool(expr.ScopeTask, text)
+	prg, err := expr.CompileBool(b.scope(), text)
 	if err != nil {
 		b.exprErrors(n, "when", err)
 		return text
@@ -200,7 +203,7 @@ func (b *builder) when(n ast.Node, task string) string {
 
 // text compiles a value with ${{ }}, to find its faults.
 func (b *builder) text(n ast.Node, val, task, what string) {
-	text, err := expr.CompileText(val)
+	text, err := expr.CompileTextIn(b.scope(), val)
 	if err != nil {
 		b.exprErrors(n, what, err)
 		return

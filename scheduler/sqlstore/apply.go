@@ -125,7 +125,6 @@ const keep = "ON CONFLICT DO NOTHING"
 var (
 	insertBatch    = insertSQL("batch", batchColumns, 1, keep)
 	insertRun      = insertSQL("run", runColumns, 1, keep)
-	insertTask     = insertSQL("task_instance", taskColumns, 1, keep)
 	upsertHead     = insertSQL("dag", headColumns, 1, replacing(headColumns, "id"))
 	upsertGroup    = insertSQL("coalesce_group", groupColumns, 1, replacing(groupColumns, "rule", "id"))
 	replaceAttempt = replacing(attemptColumns, "run", "id")
@@ -301,17 +300,19 @@ func (t *tx) runs(runs []scheduler.Run) error {
 const lateTask = 1 << 20
 
 func (t *tx) tasks(tasks []scheduler.TaskRun) error {
+	var added []scheduler.TaskRun
 	for i := range tasks {
 		k := &tasks[i]
-		q, args := insertTask, taskArgs(k, lateTask, k.Rev+1)
-		if k.Rev != 0 {
-			q, args = updateTask, append(args[frozenTask:], k.Run, k.Task, k.MapIndex, k.Rev)
+		if k.Rev == 0 {
+			added = append(added, *k)
+			continue
 		}
-		if err := t.swap(q, args); err != nil {
+		args := append(taskArgs(k, lateTask, k.Rev+1)[frozenTask:], k.Run, k.Task, k.MapIndex, k.Rev)
+		if err := t.swap(updateTask, args); err != nil {
 			return fmt.Errorf("task %s at revision %d: %w", k.ID(), k.Rev, err)
 		}
 	}
-	return nil
+	return t.addTasks(added)
 }
 
 // swap executes a compare-and-swap of one row.

@@ -17,7 +17,8 @@ var (
 	runColumns = []string{"id", "dag", "created_at", "version", "state", "trigger_doc", "params", "replay", "replay_of", "events", "bytes",
 		"interval_start", "interval_end", "watermark", "reason", "trace", "started_at", "ended_at", "backfill", "no_emit", "rev"}
 	taskColumns = []string{"run", "task", "map_index", "n", "state", "try", "lost", "executor", "external_id", "retry_at", "kill_reason",
-		"exit_code", "reason", "output", "started_at", "ended_at", "cleared", "output_ref", "output_sha", "output_bytes", "cached_from", "no_cache", "rev"}
+		"exit_code", "reason", "output", "started_at", "ended_at", "cleared", "output_ref", "output_sha", "output_bytes", "cached_from", "no_cache",
+		"item", "map_key", "map_doc", "rev"}
 	attemptColumns = []string{"run", "id", "task", "map_index", "try", "executor", "state", "exit_code", "reason", "log", "node",
 		"created_at", "started_at", "ended_at"}
 	moveColumns  = []string{"run", "task", "map_index", "try", "from_state", "to_state", "reason", "at"}
@@ -124,18 +125,23 @@ func scanRun(row scanner) (r scheduler.Run, err error) {
 
 func taskArgs(t *scheduler.TaskRun, n int, rev int64) []any {
 	ref := refOf(t.OutputRef)
+	item, key, mapping := mappedArgs(t)
 	return []any{t.Run, t.Task, t.MapIndex, n, string(t.State), t.Try, t.Lost, t.Executor, t.External, micros(t.RetryAt), t.Kill,
 		t.Exit, t.Reason, string(t.Output), micros(t.StartedAt), micros(t.EndedAt), t.Cleared, ref.Ref, ref.SHA256, ref.Bytes,
-		t.CachedFrom, t.NoCache, rev}
+		t.CachedFrom, t.NoCache, item, key, mapping, rev}
 }
 
 func scanTask(row scanner) (t scheduler.TaskRun, err error) {
 	var n int
 	var ref scheduler.OutputRef
+	m := mappedScan{}
 	err = row.Scan(&t.Run, &t.Task, &t.MapIndex, &n, &t.State, &t.Try, &t.Lost, &t.Executor, &t.External, stamp{&t.RetryAt}, &t.Kill,
 		&t.Exit, &t.Reason, raw{&t.Output}, stamp{&t.StartedAt}, stamp{&t.EndedAt}, &t.Cleared, &ref.Ref, &ref.SHA256, &ref.Bytes,
-		&t.CachedFrom, &t.NoCache, &t.Rev)
+		&t.CachedFrom, &t.NoCache, &m.item, &m.key, &m.doc, &t.Rev)
 	t.OutputRef = refPointer(ref)
+	if err == nil {
+		err = m.fill(&t)
+	}
 	return t, err
 }
 
