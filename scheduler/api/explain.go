@@ -189,10 +189,10 @@ func (x *ledger) coalescing(d *trigger.Disposition) (scheduler.Why, error) {
 	}
 	g, c := &m.Groups[i], rule.Coalesce
 	if c == nil {
-		why.Text = fmt.Sprintf("waits with %d batches and %d events in a group that is open since %s", len(g.Batches), g.Events, stamp(g.OpenedAt))
+		why.Text = inGroup(g)
 		return why, x.full(&why, rule, g.Key)
 	}
-	why.Text = fmt.Sprintf("waits with %d batches and %d events in a group that is open since %s", len(g.Batches), g.Events, stamp(g.OpenedAt))
+	why.Text = inGroup(g)
 	var ends []string
 	if c.MaxBatches > 0 {
 		ends = append(ends, fmt.Sprintf("%d batches", c.MaxBatches))
@@ -224,6 +224,14 @@ func (x *ledger) coalescing(d *trigger.Disposition) (scheduler.Why, error) {
 		why.Text += "; then the newest of them starts a run, and the others do not"
 	}
 	return why, nil
+}
+
+// inGroup says of what group a batch is.
+func inGroup(g *trigger.Group) string {
+	if len(g.Batches) == 1 {
+		return "waits alone in a group that is open since " + stamp(g.OpenedAt)
+	}
+	return fmt.Sprintf("waits with %d others, %d events in all, in a group that is open since %s", len(g.Batches)-1, g.Events, stamp(g.OpenedAt))
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -137,7 +137,7 @@ func TestExplainGroup(t *testing.T) {
 	if want := g.LastAt.Add(5 * time.Second); !why.Until.Equal(want) || why.Name != g.ID {
 		t.Errorf("got %+v, want until %v", why, want)
 	}
-	for _, want := range []string{"with 1 batches", "closes at 50 batches, or 5s without another batch", "1m0s after its first batch"} {
+	for _, want := range []string{"waits alone in a group", "closes at 50 batches, or 5s without another batch", "1m0s after its first batch"} {
 		if !strings.Contains(why.Text, want) {
 			t.Errorf("%q does not say %q", why.Text, want)
 		}

@@ -74,7 +74,7 @@ func TestExplainFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	why := got.Rules[0].Why
-	if why.Code != scheduler.CodeCoalescing || why.Name != "full/k" || len(why.On) != 1 || !strings.Contains(why.Text, "with 1 batches") ||
+	if why.Code != scheduler.CodeCoalescing || why.Name != "full/k" || len(why.On) != 1 || !strings.Contains(why.Text, "waits alone in a group") ||
 		!strings.Contains(why.Text, "; it waits for a place: it is taken by r1") {
 		t.Errorf("got %+v", why)
 	}
