@@ -28,6 +28,9 @@ type DAG struct {
 	Tasks []Task `json:"tasks"`
 	// Concurrency bounds the runs that are under way at once; nil: no bound.
 	Concurrency *Concurrency `json:"concurrency,omitempty"`
+	// OnEvent says whom to tell of what becomes of a run; Deadlines by when it is to be successful.
+	OnEvent   OnEvent        `json:"on_event,omitempty"`
+	Deadlines []DeadlineRule `json:"deadlines,omitempty"`
 	// Groups are the groups of its tasks, in the order of the file.
 	Groups []Group `json:"groups,omitempty"`
 }
@@ -117,6 +120,8 @@ type Task struct {
 	// Output says what the task's output must be, Cache when another's is taken instead; nil: anything, and never.
 	Output *Output `json:"output,omitempty"`
 	Cache  *Cache  `json:"cache,omitempty"`
+	// OnEvent says whom to tell of what becomes of the task.
+	OnEvent OnEvent `json:"on_event,omitempty"`
 }
 
 // What a task is for, besides itself. A setup comes before the tasks that it covers; a teardown comes after them, whatever became of them and of

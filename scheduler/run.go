@@ -39,6 +39,8 @@ type Run struct {
 	CreatedAt time.Time `json:"created_at"`
 	StartedAt time.Time `json:"started_at,omitzero"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`
+	// Deadlines are those that it had or has, in the order of their rules.
+	Deadlines []Deadline `json:"deadlines,omitempty"`
 	// Rev rises with each change of the row: the store's compare-and-swap.
 	Rev int64 `json:"-"`
 }

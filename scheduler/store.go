@@ -53,13 +53,17 @@ type Change struct {
 	ItemStates []ItemState
 	// Cached are written over what has the same id.
 	Cached []Cached
+	// Notices are appended to the outbox; one whose id is there is left alone, and so are those of a run of NewRuns that was there.
+	Notices []Notice
+	// Overdue are inserted, or removed if Done.
+	Overdue []Overdue
 }
 
 // Empty reports whether c changes nothing.
 func (c *Change) Empty() bool {
 	return len(c.Versions)+len(c.Heads)+len(c.Arrivals)+len(c.Updates)+len(c.Groups)+len(c.Cursors)+len(c.Ticks)+
 		len(c.NewRuns)+len(c.Runs)+len(c.Tasks)+len(c.Attempts)+len(c.Moves)+len(c.Backfills)+len(c.Items)+len(c.ItemStates)+
-		len(c.Cached) == 0
+		len(c.Cached)+len(c.Notices)+len(c.Overdue) == 0
 }
 
 // NewRun is a run with its tasks; Rev of all of them is 0.
@@ -89,6 +93,11 @@ type Snapshot struct {
 	Live     []LiveRun
 	// Backfills are those that have not ended, oldest first.
 	Backfills []LiveBackfill
+	// Late are runs that ended without success and have an open deadline.
+	Late []Run
+	// Waiting are the batches that wait for their runs; Overdue those of them, or of their groups, that have missed a deadline.
+	Waiting []Waiting
+	Overdue []Overdue
 }
 
 // LiveRun is a run that is not terminal, with its tasks and the batches that it was given.

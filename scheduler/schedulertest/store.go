@@ -42,6 +42,8 @@ type Store struct {
 	moves        []scheduler.Move
 	backfills    backfills
 	cached       map[string]scheduler.Cached
+	notices      []scheduler.Notice // in the order of insertion
+	overdue      map[overdueKey]scheduler.Overdue
 }
 
 // NewStore returns an empty store.
@@ -54,6 +56,7 @@ func NewStore() *Store {
 		runs: map[string]scheduler.Run{}, tasks: map[string]*taskRows{}, attempts: map[string]scheduler.Attempt{},
 		backfills: newBackfills(),
 		cached:    map[string]scheduler.Cached{},
+		overdue:   map[overdueKey]scheduler.Overdue{},
 	}
 }
 
@@ -145,7 +148,8 @@ func (t *tx) apply(c *scheduler.Change) error {
 			t.s.moves = append(t.s.moves, m)
 		}
 	}
-	return nil // Moves are last: from here on nothing is undone.
+	t.outbox(c)
+	return nil // Moves and what tells of them are last: from here on nothing is undone.
 }
 
 // ledger applies the parts that never conflict.
@@ -247,7 +251,11 @@ func keptRun(r scheduler.Run) scheduler.Run {
 	for _, t := range []*time.Time{&r.IntervalStart, &r.IntervalEnd, &r.Watermark, &r.CreatedAt, &r.StartedAt, &r.EndedAt} {
 		*t = kept(*t)
 	}
-	r.Batches, r.Params = slices.Clone(r.Batches), slices.Clone(r.Params)
+	r.Batches, r.Params, r.Deadlines = slices.Clone(r.Batches), slices.Clone(r.Params), slices.Clone(r.Deadlines)
+	for i := range r.Deadlines {
+		d := &r.Deadlines[i]
+		d.At, d.MetAt, d.MissedAt = kept(d.At), kept(d.MetAt), kept(d.MissedAt)
+	}
 	return r
 }
 
@@ -321,6 +329,9 @@ func (s *Store) Load(context.Context) (*scheduler.Snapshot, error) {
 	}
 	for _, r := range s.byTime() {
 		if r.State.Terminal() {
+			if !r.NextDeadline().IsZero() {
+				snap.Late = append(snap.Late, s.detail(r).Run)
+			}
 			continue
 		}
 		wanted[r.Version] = true
@@ -333,6 +344,7 @@ func (s *Store) Load(context.Context) (*scheduler.Snapshot, error) {
 		}
 	}
 	snap.Backfills = s.liveBackfills()
+	s.late(snap)
 	return snap, nil
 }
 

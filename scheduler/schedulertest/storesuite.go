@@ -54,6 +54,8 @@ func TestStore(t *testing.T, open func(t *testing.T, dir string) scheduler.Store
 		{"an ended context commits nothing", testContext},
 		{"heads are replaced, versions stay", testVersions},
 		{"outputs and cached outputs are kept", testOutputs},
+		{"notices are sent in order", testOutbox},
+		{"open deadlines are loaded", testDeadlines},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -155,6 +155,8 @@ func (t *tx) apply(c *scheduler.Change) error {
 		{"write transitions", func() error { return t.moves(c.Moves, exists) }},
 		{"write backfills", func() error { return t.backfills(c) }},
 		{"write cached outputs", func() error { return t.cached(c.Cached) }},
+		{"write notices", func() error { return t.notices(c.Notices, exists) }},
+		{"write overdue", func() error { return t.overdue(c.Overdue) }},
 	} {
 		if err := step.do(); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)

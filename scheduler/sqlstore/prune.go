@@ -9,20 +9,21 @@ import (
 
 // Pruned counts what [Store.Prune] removed.
 type Pruned struct {
-	Runs, Backfills, Batches int
+	Runs, Backfills, Batches, Notices int
 }
 
 // pruneStep is how many ids one transaction removes, so that Apply waits for milliseconds.
 const pruneStep = 500
 
-// Prune removes runs that ended before the time, with their tasks, attempts and moves, backfills that did, and then the batches that were cut
-// before it, unless a run or a backfill that is left has them as input, a rule still waits for them, or they are above their stream's cursor (dispatch would take them for
-// new ones). It goes in small transactions: broken off, it has done a part, and the next call goes on. What dispatch must not do twice stays
+// Prune removes runs that ended before the time and have no open deadline, with their tasks, attempts and moves, backfills that did, and then the
+// batches that were cut before it, unless a run or a backfill that is left has them as input, a rule still waits for them, or they are above
+// their stream's cursor (dispatch would take them for new ones); and notices that were sent or given up before it. It goes in small
+// transactions: broken off, it has done a part, and the next call goes on. What dispatch must not do twice stays
 // remembered by cursors and ticks; a manual request with its own id is harmless only as long as its run is kept.
 func (s *Store) Prune(ctx context.Context, before time.Time) (Pruned, error) {
 	var p Pruned
 	err := s.pruneTable(ctx, &p.Runs, `SELECT id FROM run WHERE state IN ('success', 'failed', 'cancelled')
-		AND created_at < ? AND ended_at < ? AND id > ? ORDER BY id LIMIT ?`, []any{micros(before), micros(before)},
+		AND created_at < ? AND ended_at < ? AND deadline_at = 0 AND id > ? ORDER BY id LIMIT ?`, []any{micros(before), micros(before)},
 		"DELETE FROM transition WHERE run IN ", "DELETE FROM attempt WHERE run IN ", "DELETE FROM task_instance WHERE run IN ",
 		"DELETE FROM run_input WHERE run IN ", "DELETE FROM run WHERE id IN ")
 	if err != nil {
@@ -42,6 +43,11 @@ func (s *Store) Prune(ctx context.Context, before time.Time) (Pruned, error) {
 		"DELETE FROM disposition WHERE batch IN ", "DELETE FROM batch WHERE id IN ")
 	if err != nil {
 		return p, fmt.Errorf("prune batches: %w", err)
+	}
+	err = s.pruneTable(ctx, &p.Notices, `SELECT id FROM notice WHERE state <> 'pending' AND ended_at < ? AND id > ? ORDER BY id LIMIT ?`,
+		[]any{micros(before)}, "DELETE FROM notice WHERE id IN ")
+	if err != nil {
+		return p, fmt.Errorf("prune notices: %w", err)
 	}
 	return p, nil
 }

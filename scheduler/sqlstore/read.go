@@ -211,8 +211,10 @@ func (s *Store) Load(ctx context.Context) (*scheduler.Snapshot, error) {
 		if snap.Live, err = v.live(); err != nil {
 			return err
 		}
-		snap.Backfills, err = v.liveBackfills()
-		return err
+		if snap.Backfills, err = v.liveBackfills(); err != nil {
+			return err
+		}
+		return v.late(snap)
 	})
 	if err != nil {
 		return nil, err

@@ -70,6 +70,17 @@ func TestListsUseIndexes(t *testing.T) {
 		query, args := batchesSQL(q)
 		check("batches, "+name, query, args)
 	}
+	for name, q := range map[string]scheduler.NoticeQuery{
+		"all": {Limit: 7}, "of a run": {Run: "r1"}, "of a notifier": {Notifier: "ops", Before: "9"}, "dead": {State: scheduler.NoticeDead},
+	} {
+		query, args, err := noticesSQL(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name != "all" { // these are read from the end of the table
+			check("notices, "+name, query, args)
+		}
+	}
 }
 
 // TestCountRuns: the counts by state are those of the rows, after each kind of change, and in a database that was made before there were counts.
