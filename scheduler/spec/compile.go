@@ -111,7 +111,7 @@ func (d *decoder) document(root ast.Node) (scheduler.DAG, ast.Node) {
 	return dag, at
 }
 
-var laterRoot = []string{"deadline", "on_event", "pools"}
+var laterRoot = []string{"pools"}
 
 // builder fills in one DAG.
 type builder struct {
@@ -128,6 +128,9 @@ type builder struct {
 	exprs      []usedExpr
 	stands     place  // of the texts that are read now
 	item       string // what the task in hand calls its items, "" if it is not mapped
+	// Where on_event and each of the deadlines stand.
+	noticeAt    ast.Node
+	deadlinesAt []ast.Node
 }
 
 // placed is an id with its place.
@@ -150,7 +153,7 @@ type placed struct {
 type ownKeys struct{ with, args, pull ast.Node }
 
 func (b *builder) rootFields(root ast.Node) fields {
-	known := with(b.dagLimitFields(), fields{
+	known := with(with(b.dagLimitFields(), b.noticeFields()), fields{
 		"dag":         func(ast.Node) {},
 		"description": func(v ast.Node) { b.dag.Description = b.str(v, "description") },
 		"owner":       func(v ast.Node) { b.dag.Owner = b.str(v, "owner") },

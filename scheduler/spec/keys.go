@@ -72,8 +72,8 @@ func (v value) or(mapping string) value { return value{v.name + ", or " + mappin
 // Keys returns all keys that this version knows, in the order in which people write them; not to be changed.
 func Keys() []Key { return allKeys }
 
-var allKeys = slices.Concat(dagKeys, paramKeys, ruleKeys, groupKeys, under("defaults", sharedKeys), taskKeys, foreachKeys, operatorKeys, under("tasks.*", sharedKeys),
-	partKeys(scheduler.PartSetup, setupKeys), partKeys(scheduler.PartTeardown, teardownKeys))
+var allKeys = slices.Concat(dagKeys, paramKeys, ruleKeys, noticeKeys, groupKeys, under("defaults", sharedKeys), taskKeys, foreachKeys, operatorKeys,
+	under("tasks.*", sharedKeys), under("tasks.*", taskNoticeKeys), partKeys(scheduler.PartSetup, setupKeys), partKeys(scheduler.PartTeardown, teardownKeys))
 
 var dagKeys = []Key{
 	is("dag", anyID, "The DAG's id. Required."),
@@ -198,7 +198,7 @@ func (k *Key) parent() string {
 func belongs(name string) string {
 	var places []string
 	for i := range allKeys {
-		if k := &allKeys[i]; k.name() == name && !k.again {
+		if k := &allKeys[i]; k.name() == name && !k.again && !strings.HasSuffix(k.parent(), "on_event") { // these are words for what happens
 			places = append(places, placeOf(k.parent()))
 		}
 	}
@@ -210,7 +210,8 @@ func belongs(name string) string {
 
 // placeOf names a mapping for people.
 func placeOf(path string) string {
-	words := map[string]string{"": "the file", "on[]": "a rule of on", "tasks.*": "a task", "groups.*": "a group", "setup.*": "a setup", "teardown.*": "a teardown", "params.*": "a parameter"}
+	words := map[string]string{"": "the file", "on[]": "a rule of on", "tasks.*": "a task", "groups.*": "a group", "setup.*": "a setup", "teardown.*": "a teardown", "params.*": "a parameter",
+		"deadline[]": "a list of deadlines"}
 	if w, ok := words[path]; ok {
 		return w
 	}

@@ -24,6 +24,8 @@ const (
 	WarnAnySource = "any-source"
 	// WarnOpenGroup: a group of batches has no bound in time, so the last ones before a pause wait for its end.
 	WarnOpenGroup = "open-group"
+	// WarnNoDeadline: a deadline counts from something that no run of the DAG has, or on_event names notifiers for deadlines and there are none.
+	WarnNoDeadline = "no-deadline"
 )
 
 // Lint is [ReadFile] with more warnings: of what works and is forgotten more often than it is meant.
@@ -39,6 +41,7 @@ func (b *builder) lint(root ast.Node) {
 			b.lintJoin(&r, b.rules[i].rule)
 		}
 	}
+	b.lintNotices()
 	if !alone {
 		return
 	}

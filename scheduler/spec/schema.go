@@ -50,11 +50,13 @@ func mappingSchema(path string) node {
 // valueSchema describes what may stand behind a key: what it is alone, a mapping if there are keys below it, or both.
 func valueSchema(k *Key) node {
 	var deep node
-	switch {
-	case hasKeys(k.Path + "[]."):
+	switch one, several := hasKeys(k.Path+"."), hasKeys(k.Path+"[]."); {
+	case one && several:
+		deep = node{"anyOf": []node{mappingSchema(k.Path), {"type": "array", "items": mappingSchema(k.Path + "[]")}}}
+	case several:
 		word := node{"type": "string", "enum": []string{"manual", "batch"}} // a rule of nothing but its kind
 		deep = node{"anyOf": []node{word, {"type": "array", "items": node{"anyOf": []node{word, mappingSchema(k.Path + "[]")}}}}}
-	case hasKeys(k.Path + "."):
+	case one:
 		deep = mappingSchema(k.Path)
 	}
 	switch {

@@ -103,6 +103,7 @@ func (b *builder) task(p *placed) scheduler.Task {
 		"with":        func(v ast.Node) { p.own.with = v },
 		"args":        func(v ast.Node) { p.own.args = v },
 		"pull":        func(v ast.Node) { p.own.pull = v },
+		"on_event":    func(v ast.Node) { t.OnEvent = b.onEvent(v, taskEvents) },
 	})
 	known = with(b.outputFields(&t), known)
 	b.operators(known, &t)
