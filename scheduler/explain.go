@@ -67,6 +67,8 @@ type RunWhy struct {
 	State State     `json:"state"`
 	Why   Why       `json:"why"`
 	Tasks []TaskWhy `json:"tasks"`
+	// Deadlines are those of the run.
+	Deadlines []Deadline `json:"deadlines,omitempty"`
 }
 
 // TaskWhy explains a task.
@@ -107,6 +109,8 @@ type Explainer interface {
 	WhyFull(ctx context.Context, r *trigger.Rule, key string) (*Why, error)
 	// ExplainTask explains one task, "load" or, of a mapped one, "load/3". Errors as Explain.
 	ExplainTask(ctx context.Context, run, task string) (*TaskWhy, error)
+	// BatchDeadlines returns the deadlines that count for a batch while it waits for its run, by the names of the rules for which it does.
+	BatchDeadlines(ctx context.Context, batch string) (map[string][]Deadline, error)
 	// Slots returns all executors and pools, in the order of their names.
 	Slots(ctx context.Context) ([]Slots, error)
 }
@@ -124,4 +128,6 @@ type RuleWhy struct {
 	Rule        string       `json:"rule"`
 	Disposition trigger.Fate `json:"disposition"`
 	Why         Why          `json:"why"`
+	// Deadlines are those that count for the batch while it has no run.
+	Deadlines []Deadline `json:"deadlines,omitempty"`
 }

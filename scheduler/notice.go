@@ -87,7 +87,7 @@ type NoticeBody struct {
 	Events  int64 `json:"events"`
 	// Task is the task that the event is about, nil for an event of the run.
 	Task *NoticeTask `json:"task,omitempty"`
-	// Failed are the first of the run's failed tasks, at most [MaxNoticeTasks]; FailedTasks is how many there are.
+	// Failed are the first of the run's failed tasks, at most [MaxNoticeTasks]; FailedTasks is how many there are. A notice of a task has none.
 	Failed      []NoticeTask `json:"failed"`
 	FailedTasks int          `json:"failed_tasks"`
 	// Deadline is the one that was missed.
@@ -209,6 +209,11 @@ func NewNoticeBody(event string, at time.Time, run *Run, tasks []TaskRun, task i
 		Reason: cutReason(run.Reason), Trigger: run.Trigger, CreatedAt: run.CreatedAt, StartedAt: run.StartedAt, EndedAt: run.EndedAt,
 		Batches: len(run.Batches), Events: run.Events, Failed: []NoticeTask{}, URL: "runs/" + run.ID,
 	}
+	if task >= 0 { // there may be many of these, and many tasks
+		one := noticeTask(&tasks[task])
+		b.Task = &one
+		return b
+	}
 	for i := range tasks {
 		if tasks[i].State != StateFailed {
 			continue
@@ -216,10 +221,6 @@ func NewNoticeBody(event string, at time.Time, run *Run, tasks []TaskRun, task i
 		if b.FailedTasks++; b.FailedTasks <= MaxNoticeTasks {
 			b.Failed = append(b.Failed, noticeTask(&tasks[i]))
 		}
-	}
-	if task >= 0 {
-		one := noticeTask(&tasks[task])
-		b.Task = &one
 	}
 	return b
 }

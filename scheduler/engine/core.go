@@ -43,6 +43,8 @@ type core struct {
 	texts    map[string]*expr.Text        // of groups, compiled
 	attempts map[string]ref               // of active tasks
 	timers   timers
+	due      deadlines
+	waits    waits // batches that have no run yet
 	gen      int64 // of the rules
 	parked
 	backfilling
@@ -88,6 +90,7 @@ type txn struct {
 	files    bool     // the DAG files were put into force
 	starts   []start
 	places   map[string]int // by the name of a concurrency group: live runs that joined it, less those that left
+	missed   []missed
 	now      time.Time
 	made     int // rows of mapped tasks
 }
@@ -143,6 +146,7 @@ func (c *core) decide(ctx context.Context, inputs []input, now time.Time) *txn {
 		c.fillAll(ctx)
 	}
 	c.feedAll(ctx)
+	c.overdue(ctx, now)
 	c.collect()
 	return c.tx
 }
@@ -173,6 +177,8 @@ func (c *core) absorb(l *live, d *plan.Delta) {
 		c.kill(id)
 	}
 	l.grow()
+	c.announce(l, d)
+	c.noteDeadlines(l, d)
 	for _, i := range d.Tasks {
 		c.index(l, i)
 	}
@@ -393,6 +399,10 @@ func (c *core) restore(snap *scheduler.Snapshot, now time.Time) error {
 			return err
 		}
 	}
+	for i := range snap.Late {
+		c.due.follow(&snap.Late[i])
+	}
+	c.restoreWaits(snap)
 	if err := c.regroup(); err != nil {
 		return err
 	}
@@ -413,6 +423,7 @@ func (c *core) restoreRun(lr *scheduler.LiveRun, stored map[string]scheduler.DAG
 	l := &live{Run: r, slots: make([]string, len(r.Tasks))}
 	l.held = l.grouped()
 	c.runs[r.Row.ID] = l
+	c.due.follow(&r.Row)
 	for i := range l.Tasks {
 		t := &l.Tasks[i]
 		if c.queues[t.Executor] == nil && t.Executor != "" {
@@ -436,8 +447,9 @@ func (c *core) next() (time.Time, bool) {
 	if c.hungry || len(c.expanding) > 0 {
 		return time.Time{}, true
 	}
-	if len(c.timers) == 0 {
-		return time.Time{}, false
+	at := c.due.first()
+	if len(c.timers) > 0 && (at.IsZero() || c.timers[0].at.Before(at)) {
+		at = c.timers[0].at
 	}
-	return c.timers[0].at, true
+	return at, !at.IsZero()
 }

@@ -283,6 +283,7 @@ func (c *core) setHead(h *head, row scheduler.DAGHead, dag *plan.DAG) {
 	c.tx.heads = true
 	if fresh {
 		c.readmit(row.ID) // its limit may be another
+		c.rearm(row.ID)
 	}
 	heads := &c.tx.change.Heads
 	if i := slices.IndexFunc(*heads, func(o scheduler.DAGHead) bool { return o.ID == row.ID }); i >= 0 {

@@ -51,7 +51,9 @@ type Options struct {
 	// MaxGroup bounds the inputs of one transaction. 0: 512.
 	MaxGroup int
 	// Seed is that of the jitter of retries. 0: random.
-	Seed       uint64
+	Seed uint64
+	// Noticed is called when there are new notices in the outbox; it must not block. nil: nobody sends them.
+	Noticed    func()
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -322,6 +324,7 @@ func (e *Engine) act(tx *txn) {
 		close(e.ready)
 	}
 	e.metrics.observe(tx)
+	e.noticed(tx)
 	for _, l := range tx.order {
 		e.watch.notify(l.Row.ID)
 	}
@@ -394,6 +397,7 @@ func (e *Engine) newCore() *core {
 		read: e.store, operators: e.opts.Operators, env: e.opts.Env, values: e.opts.Values, grace: e.opts.UnreachableGrace,
 		rng:   e.rng,
 		heads: map[string]*head{}, versions: map[string]*version{}, runs: map[string]*live{}, queues: map[string]*queue{},
+		due: newDeadlines(), waits: newWaits(),
 		pools: map[string]*pool{}, groups: map[string]map[string]*group{}, texts: map[string]*expr.Text{}, attempts: map[string]ref{},
 		backfilling: backfilling{backfills: map[string]*backfill{}}, expansions: expansions{queued: map[ref]bool{}},
 	}

@@ -52,7 +52,7 @@ func (e *Engine) Explain(ctx context.Context, run string) (*scheduler.RunWhy, er
 }
 
 func explainEnded(d *scheduler.RunDetail) *scheduler.RunWhy {
-	out := &scheduler.RunWhy{Run: d.Run.ID, DAG: d.Run.DAG, State: d.Run.State, Why: ended(d.Run.State, d.Run.Reason)}
+	out := &scheduler.RunWhy{Run: d.Run.ID, DAG: d.Run.DAG, State: d.Run.State, Deadlines: d.Run.Deadlines, Why: ended(d.Run.State, d.Run.Reason)}
 	for i := range d.Tasks {
 		t := &d.Tasks[i]
 		out.Tasks = append(out.Tasks, taskWhy(t, ended(t.State, t.Reason)))
@@ -74,7 +74,7 @@ func (e *Engine) Slots(ctx context.Context) ([]scheduler.Slots, error) {
 
 // explain is called between two rounds.
 func (c *core) explain(l *live) *scheduler.RunWhy {
-	out := &scheduler.RunWhy{Run: l.Row.ID, DAG: l.Row.DAG, State: l.Row.State}
+	out := &scheduler.RunWhy{Run: l.Row.ID, DAG: l.Row.DAG, State: l.Row.State, Deadlines: l.Row.Deadlines}
 	for i := range l.DAG.Tasks {
 		out.Tasks = append(out.Tasks, taskWhy(&l.Tasks[i], c.whyTask(ref{l, i})))
 		for _, row := range notable(l, i) {

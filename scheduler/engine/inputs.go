@@ -38,7 +38,7 @@ func (in *intake) decide(ctx context.Context, c *core) {
 		known, err := c.known(ctx, f.RunID())
 		if err == nil && !known {
 			firings = append(firings, f)
-			_, err = c.lookup(ctx, f.Version)
+			err = c.recall(ctx, f.Version)
 		}
 		if err != nil {
 			c.then(in.done, fmt.Errorf("%w: %w", unavailable(err, trigger.ErrStale), err))
@@ -51,8 +51,13 @@ func (in *intake) decide(ctx context.Context, c *core) {
 	chg.Groups = append(chg.Groups, in.in.Groups...)
 	chg.Cursors = append(chg.Cursors, in.in.Cursors...)
 	chg.Ticks = append(chg.Ticks, in.in.Ticks...)
-	for _, f := range firings {
-		c.begin(f)
+	told := make([][]int, len(firings))
+	for i, f := range firings {
+		told[i] = c.tolds(f)
+	}
+	c.disposed(&in.in)
+	for i, f := range firings {
+		c.begin(f, told[i])
 	}
 	c.then(in.done, nil)
 }
@@ -74,8 +79,9 @@ func (c *core) known(ctx context.Context, id string) (bool, error) {
 	return len(runs) > 0, err
 }
 
-// begin makes the run of a firing whose version is at hand, unless an earlier input of this transaction has made it.
-func (c *core) begin(f *trigger.Firing) *live {
+// begin makes the run of a firing whose version is at hand, unless an earlier input of this transaction has made it. told are the deadlines that
+// its batches have missed already.
+func (c *core) begin(f *trigger.Firing, told []int) *live {
 	if l := c.runs[f.RunID()]; l != nil {
 		return l
 	}
@@ -87,7 +93,7 @@ func (c *core) begin(f *trigger.Firing) *live {
 			params = json.RawMessage("{}")
 		}
 	}
-	return c.make(f, plan.Terms{Params: params})
+	return c.make(f, plan.Terms{Params: params, Past: c.due.past[f.DAG], Told: told})
 }
 
 // make makes the run of a firing whose version is at hand.
@@ -182,7 +188,11 @@ func (in *manual) decide(ctx context.Context, c *core) {
 			return
 		}
 	}
-	l := c.begin(&f)
+	if err := c.recall(ctx, f.Version); err != nil {
+		c.then(in.done, err)
+		return
+	}
+	l := c.begin(&f, nil)
 	c.tx.answers = append(c.tx.answers, func() { in.run = l.Row; in.done <- nil })
 }
 

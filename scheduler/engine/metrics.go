@@ -28,6 +28,7 @@ type metrics struct {
 	waiting    prometheus.Gauge
 	reloads    prometheus.Counter
 	parseFault *prometheus.GaugeVec
+	missed     *prometheus.CounterVec
 	depth      *prometheus.GaugeVec
 	slots      *prometheus.GaugeVec
 	pools      *prometheus.GaugeVec
@@ -66,6 +67,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		beat:       gauge("scheduler_heartbeat_timestamp_seconds", "When the loop last went round.").WithLabelValues(),
 		waiting:    gauge("scheduler_inputs_waiting", "Inputs that came while the last round was under way; at most 1024.").WithLabelValues(),
 		reloads:    counter("scheduler_reloads_total", "Commits that failed, after which the state was loaded again.").WithLabelValues(),
+		missed:     counter("scheduler_deadlines_missed_total", "Deadlines that passed without a successful run, by what they count from.", "dag", "from"),
 		parseFault: gauge("scheduler_dag_parse_errors", "1 while a DAG's file has a fault.", "dag"),
 		depth:      gauge("scheduler_queue_depth", "Tasks that wait for a slot.", "pool"),
 		slots:      gauge("executor_slots", "Slots of an executor.", "executor", "state"),

@@ -60,6 +60,7 @@ var simDAGs = func() []spec.File {
 		if !strings.Contains(tasks, "\non:") {
 			src += "on: [{batch: {}}]\n"
 		}
+		src += simNotices[i%len(simNotices)]
 		files = append(files, spec.ReadFile(name+".yaml", []byte(src)), spec.ReadFile(name+".yaml", []byte(src+"env: {V: '2'}\n")),
 			spec.ReadFile(name+".yaml", []byte("dag: "+name+"\ntasks: [")))
 	}
@@ -456,6 +457,7 @@ func (s *sim) checkEnd() {
 		s.checkMoves(d)
 		s.checkTakenDown(d)
 		s.checkStarted(d)
+		s.checkNotices(d)
 	}
 	s.checkItems()
 	snap, err := s.store.Load(ctx)
@@ -555,8 +557,10 @@ func TestSimulation(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d schedules: %+v, %d taken down, %d taken from the cache", simSchedules, all, takenDown.Load(), fromCache.Load())
-	if min(all.crashes, all.runs, all.mended) < simSchedules || all.again < simSchedules/2 || min(all.decided, all.started) < simSchedules/10 || takenDown.Load() < simSchedules/4 || fromCache.Load() < simSchedules/50 {
+	t.Logf("%d schedules: %+v, %d taken down, %d taken from the cache, %d notices, %d deadlines missed", simSchedules, all, takenDown.Load(), fromCache.Load(),
+		simNoticed.Load(), simLate.Load())
+	if min(all.crashes, all.runs, all.mended) < simSchedules || all.again < simSchedules/2 || min(all.decided, all.started) < simSchedules/10 ||
+		min(takenDown.Load(), simLate.Load()) < simSchedules/4 || simNoticed.Load() < simSchedules || fromCache.Load() < simSchedules/50 {
 		t.Error("the simulation does too little")
 	}
 }

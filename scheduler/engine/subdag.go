@@ -31,6 +31,9 @@ func (c *core) startSub(ctx context.Context, r ref) {
 		return
 	}
 	known, err := c.known(ctx, f.RunID())
+	if err == nil {
+		err = c.recall(ctx, f.Version)
+	}
 	if err != nil {
 		c.postponed.parking = append(c.postponed.parking, r)
 		return
@@ -39,7 +42,7 @@ func (c *core) startSub(ctx context.Context, r ref) {
 		c.step(r.run, plan.Refuse{Task: r.task, Reason: fmt.Sprintf("run %s of dag %s exists, and was not started by this task", f.RunID(), f.DAG)})
 		return
 	}
-	child := c.begin(f)
+	child := c.begin(f, nil)
 	c.step(r.run, plan.Park{Task: r.task, On: child.Row.ID, Reason: fmt.Sprintf("waits for run %s of dag %s", child.Row.ID, f.DAG)})
 	if r.spec().SubDAG.NoWait {
 		_, _, out := plan.Outcome(&child.Row, nil)

@@ -22,6 +22,7 @@ type DAG struct {
 
 	nodes []node
 	env   []binding
+	tells bool
 }
 
 // node is a task with what is derived from it.
@@ -80,7 +81,7 @@ func (d *DAG) link() error {
 	for i := range d.Tasks {
 		index[d.Tasks[i].ID] = i
 	}
-	d.nodes = make([]node, len(d.Tasks))
+	d.nodes, d.tells = make([]node, len(d.Tasks)), tells(&d.DAG)
 	var err error
 	if d.env, err = bindings(expr.ScopeTask, d.Env); err != nil {
 		return err

@@ -51,6 +51,10 @@ type Terms struct {
 	// Backfill and NoEmit are those of [scheduler.Run].
 	Backfill string
 	NoEmit   bool
+	// Past has the durations of the DAG's newest successful runs, newest first. Told are the deadlines that the inputs have missed, and of which
+	// somebody was told, while there was no run.
+	Past []time.Duration
+	Told []int
 }
 
 // NewRunOn is [NewRun] for a run that is no rule's own.
@@ -79,6 +83,7 @@ func NewRunOn(dag *DAG, f *trigger.Firing, t Terms, now time.Time) (*Run, Delta)
 		r.Row.IntervalStart, r.Row.IntervalEnd = t.Of.IntervalStart, t.Of.IntervalEnd
 	}
 	r.Row.Trace = traceOf(id, f.Batches)
+	r.setDeadlines(f, &t)
 	for i := range dag.Tasks {
 		executor := cmp.Or(dag.Tasks[i].Executor, DefaultExecutor)
 		if dag.Parks(i) != "" {

@@ -125,6 +125,9 @@ func (s *step) becomeRun(to scheduler.State, reason string) {
 	row := &s.Row
 	s.d.Moves = append(s.d.Moves, scheduler.Move{Run: row.ID, MapIndex: scheduler.NoMap, From: row.State, To: to, Reason: reason, At: s.now})
 	row.State = to
+	if to == scheduler.StateSuccess {
+		meet(row, s.now)
+	}
 	s.d.Run = true
 }
 
