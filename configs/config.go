@@ -14,21 +14,22 @@ import (
 //	min, max the bounds of a number, a size or a duration
 //	reload   a change takes effect on SIGHUP: for the key and all below it
 type Config struct {
-	DataDir   string            `yaml:"data_dir"`
-	Roles     []string          `yaml:"roles" enum:"ingest,batch,schedule"`
-	Ingest    Ingest            `yaml:"ingest"`
-	Console   Console           `yaml:"console"`
-	Log       Log               `yaml:"log"`
-	Objects   Objects           `yaml:"objects"`
-	Bus       Bus               `yaml:"bus"`
-	Store     Store             `yaml:"store"`
-	Executors Executors         `yaml:"executors"`
-	Pools     map[string]int    `yaml:"pools" reload:"yes"`
-	Batch     Batch             `yaml:"batch" reload:"yes"`
-	Batcher   Batcher           `yaml:"batcher"`
-	Sources   map[string]Source `yaml:"sources" reload:"yes"`
-	DAGs      string            `yaml:"dags" reload:"yes"`
-	Shutdown  Shutdown          `yaml:"shutdown"`
+	DataDir   string              `yaml:"data_dir"`
+	Roles     []string            `yaml:"roles" enum:"ingest,batch,schedule"`
+	Ingest    Ingest              `yaml:"ingest"`
+	Console   Console             `yaml:"console"`
+	Log       Log                 `yaml:"log"`
+	Objects   Objects             `yaml:"objects"`
+	Bus       Bus                 `yaml:"bus"`
+	Store     Store               `yaml:"store"`
+	Executors Executors           `yaml:"executors"`
+	Pools     map[string]int      `yaml:"pools" reload:"yes"`
+	Notify    map[string]Notifier `yaml:"notify" reload:"yes"`
+	Batch     Batch               `yaml:"batch" reload:"yes"`
+	Batcher   Batcher             `yaml:"batcher"`
+	Sources   map[string]Source   `yaml:"sources" reload:"yes"`
+	DAGs      string              `yaml:"dags" reload:"yes"`
+	Shutdown  Shutdown            `yaml:"shutdown"`
 }
 
 // Ingest is the public listener.
@@ -74,13 +75,15 @@ func (t TLS) On() bool { return t.Cert != "" }
 
 // Console is the private listener: page, API and metrics.
 type Console struct {
-	Listen   string   `yaml:"listen"`
-	TLS      TLS      `yaml:"tls" reload:"yes"`
-	BasePath string   `yaml:"base_path"`
-	Hosts    []string `yaml:"hosts"`
-	Insecure bool     `yaml:"insecure"`
-	Redact   []string `yaml:"redact"`
-	Pprof    bool     `yaml:"pprof"`
+	Listen   string `yaml:"listen"`
+	TLS      TLS    `yaml:"tls" reload:"yes"`
+	BasePath string `yaml:"base_path"`
+	// PublicURL is where people reach the console; "": where it listens.
+	PublicURL string   `yaml:"public_url" reload:"yes"`
+	Hosts     []string `yaml:"hosts"`
+	Insecure  bool     `yaml:"insecure"`
+	Redact    []string `yaml:"redact"`
+	Pprof     bool     `yaml:"pprof"`
 }
 
 // Log is where events wait for the batcher.
@@ -155,6 +158,19 @@ type LocalExecutor struct {
 	AllowPrivate bool `yaml:"allow_private"`
 	// Env names variables of the server's environment that tasks get.
 	Env []string `yaml:"env"`
+}
+
+// Notifier is who is told of runs, by the name that DAG files use.
+type Notifier struct {
+	Kind string `yaml:"kind" enum:"http,slack,command"`
+	// URL is that of the kinds http and slack.
+	URL SecretRef `yaml:"url"`
+	// Headers and Secret are for the kind http.
+	Headers map[string]SecretRef `yaml:"headers"`
+	Secret  SecretRef            `yaml:"secret"`
+	// Run is argv of the kind command.
+	Run     []string      `yaml:"run"`
+	Timeout time.Duration `yaml:"timeout" min:"0s" max:"10m"`
 }
 
 // Batch says when a lane is cut. In a source, a zero value takes that of the top level.

@@ -132,7 +132,7 @@ func (d *document) tooComplex(tokens token.Tokens) *Fault {
 }
 
 // secretName matches keys whose values are not shown in excerpts: those that hold secrets, and what people write in their stead.
-var secretName = regexp.MustCompile(`(?i)secret|token|passw|private|credential|(api|access|signing)_?key|\burl\b|dsn`)
+var secretName = regexp.MustCompile(`(?i)secret|token|passw|private|credential|authorization|^headers$|(api|access|signing)_?key|\burl\b|dsn`)
 
 func isSecretName(key string) bool {
 	return secretName.MatchString(key) || slices.ContainsFunc([]string{"secrets", "tokens", "access_key", "secret_key", "url"}, func(name string) bool {

@@ -96,8 +96,8 @@ func plain(v reflect.Value) string {
 	return strings.TrimSpace(toYAML(v.Interface()))
 }
 
-// commentsOf returns the comment above each key of an annotated file, or at the end of its line, in one line, by path. Names below sources
-// become *; of several comments of one path the first counts. It reads only what the file in this folder is: block mappings by two spaces,
+// commentsOf returns the comment above each key of an annotated file, or at the end of its line, in one line, by path. Names below sources and
+// notify become *; of several comments of one path the first counts. It reads only what the file in this folder is: block mappings by two spaces,
 // lists of mappings without further indentation, their keys below name[].
 func commentsOf(src []byte) map[string]string {
 	docs := map[string]string{}
@@ -123,7 +123,7 @@ func commentsOf(src []byte) map[string]string {
 			depth++
 		}
 		path = append(path[:min(depth, len(path))], key)
-		if len(path) > 1 && path[0] == "sources" {
+		if len(path) > 1 && (path[0] == "sources" || path[0] == "notify") {
 			path[1] = "*"
 		}
 		if at := strings.Join(path, "."); docs[at] == "" {

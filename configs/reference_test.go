@@ -97,11 +97,11 @@ func TestReference(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(referenceHead)
 	for _, k := range Keys() {
-		if k.Path == "sources" {
-			b.WriteString("| **`sources`** | | | " + k.Doc + " ↻ |\n")
+		if k.Path == "sources" || k.Path == "notify" {
+			b.WriteString("| **`" + k.Path + "`** | | | " + k.Doc + " ↻ |\n")
 			continue
 		}
-		if k.Type == "mapping" && k.Path != "sources.*.lanes" && k.Path != "pools" {
+		if k.Type == "mapping" && k.Path != "sources.*.lanes" && k.Path != "notify.*.headers" && k.Path != "pools" {
 			fmt.Fprintf(&b, "| **`%s`** | | | %s |\n", k.Path, k.Doc)
 			continue
 		}
@@ -113,10 +113,13 @@ func TestReference(t *testing.T) {
 			doc += " ↻"
 		}
 		value := "`" + k.Default + "`"
-		if strings.HasPrefix(k.Path, "sources.") || k.Default == `""` || k.Default == "" {
+		if named(k.Path) || k.Default == `""` || k.Default == "" {
 			value = ""
 		}
 		of := "mapping of text"
+		if k.Path == "notify.*.headers" {
+			of = "mapping of secrets"
+		}
 		if k.Path == "pools" {
 			of = "mapping of whole numbers"
 		}

@@ -30,7 +30,7 @@ func (l *Loaded) Values() []Value {
 
 func (l *Loaded) collect(path string, v reflect.Value, out *[]Value) {
 	switch {
-	case strings.HasPrefix(path, "sources.") && v.IsZero(): // most keys of most sources
+	case named(path) && v.IsZero(): // most keys of most sources
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
 			l.collect(join(path, v.Type().Field(i).Tag.Get("yaml")), v.Field(i), out)
@@ -112,14 +112,19 @@ func printable(v any) any {
 	return v
 }
 
-// tree returns a value as nested mappings in the order of their keys. Of a source, and of mappings in lists, it leaves out what is not set.
+// named reports whether a path is below a name that people chose: of a source, or of a notifier.
+func named(path string) bool {
+	return strings.HasPrefix(path, "sources.") || strings.HasPrefix(path, "notify.")
+}
+
+// tree returns a value as nested mappings in the order of their keys. Of a source, a notifier and mappings in lists, it leaves out what is not set.
 func tree(path string, v reflect.Value) any {
 	out := yaml.MapSlice{}
 	switch {
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
 			key := v.Type().Field(i).Tag.Get("yaml")
-			if !strings.HasPrefix(path, "sources.") || !v.Field(i).IsZero() {
+			if !named(path) || !v.Field(i).IsZero() {
 				out = append(out, yaml.MapItem{Key: key, Value: tree(join(path, key), v.Field(i))})
 			}
 		}

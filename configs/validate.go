@@ -57,6 +57,7 @@ func (l *Loaded) Validate() error {
 	c.paths()
 	c.sizes()
 	c.pools()
+	c.notifiers()
 	c.roles()
 	c.sources()
 	return c.faults.or()
