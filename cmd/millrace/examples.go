@@ -38,8 +38,14 @@ var examples = map[string]string{
 	"millrace explain task": `  millrace explain task r7x3k5q2m4n6p/load
   millrace explain task r7x3k5q2m4n6p/load -o json | jq .why.on`,
 	"millrace explain batch": `  millrace explain batch 01M84BPM6ET1WXQZ8VTFBGH5Q9`,
-	"millrace pools ls":      `  millrace pools ls`,
-	"millrace runs cancel":   `  millrace runs cancel r7x3k5q2m4n6p`,
+	"millrace notify ls": `  millrace notify ls --state dead
+  millrace notify ls --run r7x3k5q2m4n6p`,
+	"millrace notify status": `  millrace notify status`,
+	"millrace notify test":   `  millrace notify test ops`,
+	"millrace notify retry": `  millrace notify retry nq3h5m7x2k4p6r
+  millrace notify ls --state dead -o name | xargs millrace notify retry`,
+	"millrace pools ls":    `  millrace pools ls`,
+	"millrace runs cancel": `  millrace runs cancel r7x3k5q2m4n6p`,
 	"millrace replay": `  millrace replay r7x3k5q2m4n6p --wait
   millrace runs ls --dag load --state failed -o name | xargs millrace replay --pin latest`,
 	"millrace verify":        `  millrace verify`,

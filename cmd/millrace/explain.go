@@ -29,7 +29,9 @@ func newExplainRun(g *global) *cobra.Command {
 				return err
 			}
 			return printOne(g, d, d.v.Run, func(w io.Writer) error {
-				_, _ = fmt.Fprintf(w, "run\t%s\ndag\t%s\nstate\t%s\nwhy\t%s\n\nTASK\tSTATE\tCODE\tWHY\n", d.v.Run, d.v.DAG, d.v.State, d.v.Why.Text)
+				_, _ = fmt.Fprintf(w, "run\t%s\ndag\t%s\nstate\t%s\nwhy\t%s\n", d.v.Run, d.v.DAG, d.v.State, d.v.Why.Text)
+				deadlineTable(w, d.v.Deadlines)
+				_, _ = fmt.Fprint(w, "\nTASK\tSTATE\tCODE\tWHY\n")
 				for _, t := range d.v.Tasks {
 					_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", t.Task, t.State, t.Why.Code, t.Why.Text)
 				}
@@ -106,7 +108,11 @@ func newExplainBatch(g *global) *cobra.Command {
 					_, _ = fmt.Fprint(w, "\nRULE\tDISPOSITION\tCODE\tWHY\n")
 				}
 				for _, r := range d.v.Rules {
-					_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Rule, r.Disposition, r.Why.Code, r.Why.Text)
+					why := r.Why.Text
+					for i := range r.Deadlines {
+						why += "; deadline " + deadlineText(&r.Deadlines[i])
+					}
+					_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Rule, r.Disposition, r.Why.Code, why)
 				}
 				return nil
 			})

@@ -76,7 +76,11 @@ func newRunsShow(g *global) *cobra.Command {
 			if err := api.get(c.Context(), "/runs/"+url.PathEscape(args[0]), nil, &d); err != nil {
 				return err
 			}
-			return printOne(g, d, d.v.Run.ID, func(w io.Writer) error { return runTable(w, explained(c.Context(), api, d.v)) })
+			return printOne(g, d, d.v.Run.ID, func(w io.Writer) error {
+				err := runTable(w, explained(c.Context(), api, d.v))
+				noticeTable(c.Context(), api, w, d.v.Run.ID)
+				return err
+			})
 		},
 	}
 	g.serverFlags(c)
@@ -96,6 +100,7 @@ func runTable(w io.Writer, d scheduler.RunDetail) error {
 			_, _ = fmt.Fprintf(w, "%s\t%s\n", line[0], line[1])
 		}
 	}
+	deadlineTable(w, r.Deadlines)
 	_, _ = fmt.Fprintf(w, "\nTASK\t%sSTATE\tTRIES\tEXIT\tSTARTED\tTOOK\tREASON\n", groupCell(d, "GROUP"))
 	for _, t := range d.Tasks {
 		_, _ = fmt.Fprintf(w, "%s\t%s%s\t%d\t%s\t%s\t%s\t%s\n", t.Task, groupCell(d, t.Group), t.State, t.Try, exitText(t), clock(t.StartedAt),

@@ -30,6 +30,9 @@ type Deps struct {
 	Approve scheduler.Approver
 	// Backfiller starts runs anew.
 	Backfiller scheduler.Backfiller
+	// Outbox has the notices, and Notifications sends them.
+	Outbox        scheduler.Outbox
+	Notifications scheduler.Notifications
 	// Executors by the name that stands in an attempt.
 	Executors map[string]scheduler.Executor
 	Catalogue batcher.Catalogue

@@ -67,6 +67,12 @@ func (s *Server) explainBatch(c echo.Context) error {
 		return err
 	}
 	x := &ledger{ctx: c.Request().Context(), s: s}
+	var deadlines map[string][]scheduler.Deadline
+	if s.d.Explain != nil {
+		if deadlines, err = s.d.Explain.BatchDeadlines(x.ctx, d.Batch.ID); err != nil {
+			return err
+		}
+	}
 	out := scheduler.BatchWhy{Batch: d.Batch.ID, Rules: []scheduler.RuleWhy{}}
 	count := map[trigger.Fate]int{}
 	for _, line := range d.Dispositions {
@@ -75,7 +81,7 @@ func (s *Server) explainBatch(c echo.Context) error {
 			return err
 		}
 		count[line.Fate]++
-		out.Rules = append(out.Rules, scheduler.RuleWhy{Rule: line.Rule, Disposition: line.Fate, Why: why})
+		out.Rules = append(out.Rules, scheduler.RuleWhy{Rule: line.Rule, Disposition: line.Fate, Why: why, Deadlines: deadlines[line.Rule]})
 	}
 	out.Text = "no rule was active when it came: it can be replayed only"
 	var parts []string

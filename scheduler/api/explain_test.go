@@ -24,7 +24,7 @@ func (fakeExplainer) Explain(_ context.Context, run string) (*scheduler.RunWhy, 
 	why := scheduler.Why{
 		Code: scheduler.CodePool, Text: "waits", Name: "db", Used: 3, Slots: 4, Want: 2, Ahead: 1, On: []string{"r/a"}, Until: schedulertest.Epoch,
 	}
-	return &scheduler.RunWhy{Run: run, DAG: "load", State: scheduler.StateQueued, Why: why, Tasks: []scheduler.TaskWhy{
+	return &scheduler.RunWhy{Run: run, DAG: "load", State: scheduler.StateQueued, Why: why, Deadlines: exampleDeadlines, Tasks: []scheduler.TaskWhy{
 		{ID: run + "/check", Task: "check", MapIndex: scheduler.NoMap, State: scheduler.StateScheduled, Why: why},
 	}}, nil
 }
@@ -45,6 +45,16 @@ func (f fakeExplainer) ExplainTask(ctx context.Context, run, task string) (*sche
 		return nil, fmt.Errorf("task %q: %w", task, scheduler.ErrNotFound)
 	}
 	return &why.Tasks[0], nil
+}
+
+// BatchDeadlines knows one that each batch has missed.
+func (fakeExplainer) BatchDeadlines(context.Context, string) (map[string][]scheduler.Deadline, error) {
+	return map[string][]scheduler.Deadline{"load/clicks": exampleDeadlines}, nil
+}
+
+var exampleDeadlines = []scheduler.Deadline{
+	{N: 0, Rule: "5m after batch_sealed", At: schedulertest.Epoch, MissedAt: schedulertest.Epoch.Add(time.Second)},
+	{N: 2, Rule: "1h after run_created", At: schedulertest.Epoch.Add(time.Hour), MetAt: schedulertest.Epoch},
 }
 
 func (fakeExplainer) Slots(context.Context) ([]scheduler.Slots, error) {

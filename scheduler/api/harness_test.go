@@ -67,7 +67,8 @@ func newRig(t *testing.T, change ...func(*Deps, *Options)) *rig {
 		},
 		Simulate: fakeSimulation,
 		Resume:   resumeOnce(),
-		Metrics:  r.reg,
+		Outbox:   r.store, Notifications: fakeNotifications{r.store},
+		Metrics: r.reg,
 	}
 	o := Options{
 		Token: testToken, Version: Version{"v0", "abc", "go"}, Poll: time.Millisecond, Registerer: r.reg,
@@ -90,6 +91,7 @@ func (r *rig) fill() (batcher.Batch, scheduler.Run) {
 	b.Events, b.Types, b.Trace = 3, map[string]int64{evil: 3}, "00-1-2-01"
 	n := schedulertest.ExampleRun(b)
 	n.Run.State, n.Run.Reason = scheduler.StateFailed, "task check failed: "+evil
+	n.Run.Deadlines = exampleDeadlines
 	n.Run.StartedAt, n.Run.EndedAt = n.Run.CreatedAt.Add(time.Second), n.Run.CreatedAt.Add(3*time.Second)
 	n.Tasks[0].State, n.Tasks[0].Try, n.Tasks[0].Reason, n.Tasks[0].Exit = scheduler.StateFailed, 1, evil, 3
 	n.Tasks[0].StartedAt, n.Tasks[0].EndedAt, n.Tasks[0].Output = n.Run.StartedAt, n.Run.EndedAt, json.RawMessage(`{"rows":3}`)
@@ -106,6 +108,7 @@ func (r *rig) fill() (batcher.Batch, scheduler.Run) {
 		Arrivals: []trigger.Arrival{{Batch: b, Dispositions: []trigger.Disposition{rule, filtered}}}, NewRuns: []scheduler.NewRun{n},
 		Attempts: []scheduler.Attempt{a},
 		Moves:    []scheduler.Move{{Run: n.Run.ID, MapIndex: scheduler.NoMap, From: "running", To: "failed", At: n.Run.EndedAt}},
+		Notices:  []scheduler.Notice{exampleNotice(n.Run.ID)},
 	})
 	if err != nil {
 		r.Fatalf("apply: %v", err)

@@ -74,6 +74,7 @@ type runDetail struct {
 	Attempts []scheduler.Attempt `json:"attempts"`
 	Batches  []batcher.Batch     `json:"batches"`
 	Moves    []scheduler.Move    `json:"moves"`
+	Notices  []scheduler.Notice  `json:"notices"`
 }
 
 var runStates = []scheduler.State{
@@ -133,7 +134,11 @@ func (s *Server) getRun(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, runDetail{runOf(d.Run), s.shown(c, d), list(d.Attempts), list(d.Batches), list(d.Moves)})
+	notices, err := s.runNotices(c, d.Run.ID)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, runDetail{runOf(d.Run), s.shown(c, d), list(d.Attempts), list(d.Batches), list(d.Moves), notices})
 }
 
 // waitRun answers when the run has ended. One wait is bounded, since proxies cut what is silent for long.

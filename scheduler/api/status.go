@@ -21,12 +21,13 @@ type status struct {
 	Now       time.Time `json:"now"`
 	Ready     string    `json:"ready,omitempty"`
 	// HeldSince is when the state was restored; until a person resumes it, no batch starts a run.
-	HeldSince time.Time                 `json:"held_since,omitzero"`
-	Sources   []statusSource            `json:"sources"`
-	Log       statusLog                 `json:"log"`
-	Runs      map[scheduler.State]int64 `json:"runs"`
-	DAGs      statusDAGs                `json:"dags"`
-	Executors []statusExecutor          `json:"executors"`
+	HeldSince time.Time                  `json:"held_since,omitzero"`
+	Sources   []statusSource             `json:"sources"`
+	Log       statusLog                  `json:"log"`
+	Runs      map[scheduler.State]int64  `json:"runs"`
+	DAGs      statusDAGs                 `json:"dags"`
+	Executors []statusExecutor           `json:"executors"`
+	Notifiers []scheduler.NotifierStatus `json:"notifiers"`
 }
 
 type statusSource struct {
@@ -206,6 +207,7 @@ func (s *Server) statusNow(ctx context.Context) (*status, error) {
 	st := &status{
 		Version: s.o.Version.Version, StartedAt: s.status.start.UTC().Truncate(time.Second), Now: now,
 		Runs: map[scheduler.State]int64{}, Sources: []statusSource{}, Executors: []statusExecutor{},
+		Notifiers: []scheduler.NotifierStatus{},
 	}
 	if s.d.Ready != nil {
 		if err := s.d.Ready(); err != nil {
@@ -280,6 +282,13 @@ func (s *Server) runStatus(ctx context.Context, st *status, n counts) error {
 				st.DAGs.Paused++
 			}
 		}
+	}
+	if s.d.Notifications != nil {
+		notifiers, err := s.d.Notifications.Notifiers(ctx)
+		if err != nil {
+			return err
+		}
+		st.Notifiers = list(notifiers)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.d.Executors)) {
 		st.Executors = append(st.Executors, statusExecutor{

@@ -61,6 +61,7 @@ type app struct {
 	bus       *natsbus.Bus
 	schedule  *scheduling
 	console   string         // where it is, as a URL
+	consoleAt string         // its scheme and address alone
 	unproven  batcher.Prober // the store, while its probe is put off
 }
 

@@ -43,6 +43,7 @@ func (a *app) buildConsole(_ context.Context) error {
 	if s := a.schedule; s != nil {
 		deps.Store, deps.Control, deps.Executors, deps.Resume, deps.Held = s.store, s.engine, s.executors, s.hold.resume, s.hold.since
 		deps.Explain, deps.Simulate = s.engine, s.simulate
+		deps.Outbox, deps.Notifications = s.store, s.notify
 		deps.Backfiller = s.engine
 		deps.Approve = s.engine
 	}
@@ -57,7 +58,8 @@ func (a *app) buildConsole(_ context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.console = a.certs["console"].scheme() + "://" + ln.Addr().String()
+	a.consoleAt = a.certs["console"].scheme() + "://" + ln.Addr().String()
+	a.console = a.consoleAt
 	if a.opts.Dev {
 		a.console = srv.LoginURL(a.console)
 	}

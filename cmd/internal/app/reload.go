@@ -87,12 +87,21 @@ func (a *app) reload() error {
 	if err != nil {
 		return err
 	}
+	notifiers, err := merged.Notifiers(merged.Dir())
+	if err != nil {
+		return err
+	}
 	certs, err := readCertificates(merged)
 	if err != nil {
 		return err
 	}
 	if err := a.changeGateway(merged, sources); err != nil {
 		return err
+	}
+	if a.schedule != nil {
+		if err := a.schedule.notify.Set(notifiers); err != nil { // can not be: they were checked
+			return err
+		}
 	}
 	for section, cert := range certs {
 		a.certs[section].current.Store(cert)
@@ -132,8 +141,9 @@ func Check(cfg *configs.Loaded) error {
 		return err
 	}
 	_, err := cfg.SourceList(cfg.Dir())
+	_, notifyErr := cfg.Notifiers(cfg.Dir())
 	_, certErr := readCertificates(cfg)
-	return errors.Join(err, certErr)
+	return errors.Join(err, notifyErr, certErr)
 }
 
 // readCertificates reads those of both listeners.

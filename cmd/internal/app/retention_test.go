@@ -40,7 +40,7 @@ func TestPrune(t *testing.T) {
 		if len(rounds) != 3 || rounds[0] != pruneFirst || rounds[1] != pruneFirst+pruneEvery {
 			t.Errorf("rounds at %v, want three, a day apart, the first after %v", rounds, pruneFirst)
 		}
-		for _, want := range []string{"runs=7 batches=9 retention=48h0m0s", "disk away"} {
+		for _, want := range []string{"runs=7 batches=9 notices=0 retention=48h0m0s", "disk away"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("log lacks %q:\n%s", want, out.String())
 			}

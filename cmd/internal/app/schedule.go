@@ -10,6 +10,7 @@ import (
 	"millrace/scheduler"
 	"millrace/scheduler/engine"
 	"millrace/scheduler/localexec"
+	"millrace/scheduler/notify"
 	taskout "millrace/scheduler/output"
 	"millrace/scheduler/spec"
 	"millrace/scheduler/sqlstore"
@@ -23,6 +24,7 @@ type scheduling struct {
 	engine    *engine.Engine
 	dispatch  *dispatch.Dispatcher
 	hold      *hold
+	notify    *notify.Service
 }
 
 // buildSchedule adds dispatch, engine and executor.
@@ -46,13 +48,16 @@ func (a *app) buildSchedule(ctx context.Context) error {
 		return err
 	}
 	s.engine, err = engine.New(store, s.executors, engine.Options{
-		Operators: operators, Env: a.taskEnv(), Outputs: outputs, Logger: a.log, Registerer: a.metrics,
+		Operators: operators, Env: a.taskEnv(), Outputs: outputs, Logger: a.log, Registerer: a.metrics, Noticed: func() { s.notify.Wake() },
 	})
 	if err != nil {
 		return err
 	}
 	s.dispatch = dispatch.New(a.catalogue, store, s.engine, s.engine, dispatch.Options{Bus: a.bus, Gate: s.engine, Log: a.log, Registerer: a.metrics})
 	if s.hold, err = newHold(ctx, s); err != nil {
+		return err
+	}
+	if err := a.buildNotify(s); err != nil {
 		return err
 	}
 	a.schedule = s
@@ -123,7 +128,8 @@ func (a *app) watchDAGs(ctx context.Context) error {
 	if cfg.DAGs != "" {
 		path = cfg.Path(cfg.DAGs)
 	}
-	return spec.NewDir(path, dir).Run(ctx, a.schedule.engine.SetDAGs)
+	var warned []string
+	return spec.NewDir(path, dir).Run(ctx, a.takeDAGs(&warned))
 }
 
 // announcers tells several of a batch.
