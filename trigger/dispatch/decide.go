@@ -96,7 +96,7 @@ type draft struct {
 
 type line struct{ batch, rule string }
 
-// decide is step 3. It is pure: it changes neither b nor set, and the intake is all there is to it.
+// decide is step 3. It changes neither b nor set, and the intake is all there is to it; but for what the gate says it is pure.
 func decide(b *book, set *rules.Set, f *found, now time.Time, o Options) *draft {
 	d := &draft{
 		b: b, set: set, now: now, in: trigger.Intake{Gen: set.Gen}, room: 4 * o.MaxBatches,

@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"millrace/batcher"
 	"millrace/trigger"
 )
@@ -14,7 +16,8 @@ import (
 type fakeGate struct {
 	mu     sync.Mutex // guards the rest
 	free   map[string]int
-	rest   int // of groups that free has not
+	rest   int  // of groups that free has not
+	one    bool // there is one group for all keys
 	opened chan struct{}
 }
 
@@ -22,7 +25,12 @@ func newGate(rest int) *fakeGate {
 	return &fakeGate{free: map[string]int{}, rest: rest, opened: make(chan struct{})}
 }
 
-func (g *fakeGate) Group(_ *trigger.Rule, key string) string { return "g/" + key }
+func (g *fakeGate) Group(_ *trigger.Rule, key string) string {
+	if g.one {
+		return "g/"
+	}
+	return "g/" + key
+}
 
 func (g *fakeGate) Free(group string) int {
 	g.mu.Lock()
@@ -99,6 +107,29 @@ func TestGateOfOneStep(t *testing.T) {
 		gate.set("", 1)
 		synctest.Wait()
 		r.want("r:1", "r:1", "r:3")
+	})
+}
+
+// TestGateIsFair: of the keys that wait for a place of one group, that which has waited longest gets it, and what comes does not pass them.
+func TestGateIsFair(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		gate := newGate(0)
+		gate.one = true
+		r := newRig(t, batchRule("r", byLane, gated))
+		r.start(Options{Gate: gate})
+		for _, key := range []string{"c", "a", "b", "a"} {
+			r.bring("web", key)
+			time.Sleep(time.Second)
+		}
+		for range 3 {
+			gate.set("", 1)
+			synctest.Wait()
+			gate.set("", 0)
+			r.bring("web", "d")
+		}
+		if diff := cmp.Diff([]string{"r:1", "r:2+4", "r:3"}, r.entries()); diff != "" {
+			t.Errorf("runs (-want +got):\n%s", diff)
+		}
 	})
 }
 

@@ -197,6 +197,10 @@ func (d *draft) dropHeld(name string, r *trigger.Rule, h trigger.Held) {
 
 // expire ends the waits that were too long. It comes after all arrivals of the step.
 func (d *draft) expire(f *found) {
+	if len(d.b.joins)+len(d.joins) == 0 {
+		d.expired = true // nothing waits, whatever is due by what has been there
+		return
+	}
 	if d.set.Gen == d.b.gen && (d.b.joinDue.IsZero() || d.now.Before(d.b.joinDue)) {
 		return
 	}
