@@ -77,6 +77,9 @@ type TaskRun struct {
 	// Executor runs it, "" for a task that needs none. External is the executor's own name for the present attempt, or the run that it started.
 	Executor string `json:"executor"`
 	External string `json:"external,omitempty"`
+	// Since is when the task came into its state; zero for one that is scheduled while its run has no place in its concurrency group, since its wait
+	// for a slot has not begun.
+	Since time.Time `json:"since,omitzero"`
 	// RetryAt is when an up_for_retry task may be scheduled.
 	RetryAt time.Time `json:"retry_at,omitzero"`
 	// Kill says that the present attempt was asked to end, and why ("cancelled", "cleared by …", "marked success by …").

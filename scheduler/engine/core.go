@@ -54,6 +54,9 @@ type core struct {
 	lookups []ref                 // ready tasks that may take another's output
 	schemas *sync.Map             // the engine's, by attempt
 
+	// loaded is when the memory was filled from the store.
+	loaded time.Time
+
 	tx *txn
 }
 
@@ -164,10 +167,7 @@ func (c *core) absorb(l *live, d *plan.Delta) {
 		r.run = r.run || d.Run
 		r.began = r.began || slices.ContainsFunc(d.Moves, func(m scheduler.Move) bool { return m.Task == "" && m.To == scheduler.StateRunning })
 		for _, i := range d.Tasks {
-			if !r.tasks[i] {
-				r.tasks[i] = true
-				r.order = append(r.order, i)
-			}
+			r.changed(i)
 		}
 	}
 	c.tx.change.Moves = append(c.tx.change.Moves, d.Moves...)
@@ -183,7 +183,9 @@ func (c *core) absorb(l *live, d *plan.Delta) {
 		c.index(l, i)
 	}
 	for _, i := range d.Ready {
-		if !l.held {
+		if l.held {
+			l.Tasks[i].Since = time.Time{} // its wait for a slot begins when the run has its place
+		} else {
 			c.push(ref{l, i})
 		}
 	}
@@ -256,7 +258,7 @@ func (c *core) index(l *live, i int) {
 	if wait := l.Wait(i); wait > 0 && !l.held {
 		at := l.ParkedUntil(i)
 		if at.IsZero() {
-			at = c.tx.now.Add(wait)
+			at = c.endOfWait(t, wait)
 		}
 		heap.Push(&c.timers, timer{at: at, ref: ref{task: i}, late: l.Row.ID})
 	}
@@ -388,7 +390,7 @@ func (c *core) settle(tx *txn) {
 
 // restore loads what is not finished.
 func (c *core) restore(snap *scheduler.Snapshot, now time.Time) error {
-	c.tx = &txn{rows: map[*live]*rows{}, now: now}
+	c.tx, c.loaded = &txn{rows: map[*live]*rows{}, now: now}, now
 	stored := map[string]scheduler.DAGVersion{}
 	for _, v := range snap.Versions {
 		stored[v.Version] = v

@@ -39,6 +39,42 @@ func TestQueueTimeout(t *testing.T) {
 	})
 }
 
+// A wait for a slot goes on over a restart, also while nobody was there, and ends when what happened meanwhile has been heard of. That of a run
+// without a place in its group begins with the place.
+func TestQueueTimeoutOverRestarts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		files := map[string]string{
+			"long.yaml": "dag: long\ntasks: {one: {run: x}}",
+			"a.yaml":    "dag: a\nconcurrency: 1\ntasks: {one: {run: x, timeout: {queue: 10m}}}",
+		}
+		f := newFixture(t, files)
+		f.world.set(func() { f.world.slots = 1 })
+		f.world.play(runs)
+		f.trigger("long", "x", "")
+		began := time.Now()
+		ids, _ := f.begin("a", "1", "2")
+		time.Sleep(4 * time.Minute)
+		f.restart(files)
+		time.Sleep(4 * time.Minute)
+		f.restart(files)
+		f.wait(ids[0])
+		if took := time.Since(began); took != 10*time.Minute {
+			t.Errorf("the first failed after %v, want 10m", took)
+		}
+		began = time.Now() // the second has its place
+		time.Sleep(time.Minute)
+		f.stop()
+		time.Sleep(time.Hour)
+		f.start()
+		f.setDAGs(files)
+		f.wait(ids[1])
+		if took := time.Since(began); took != 61*time.Minute+unheard {
+			t.Errorf("the second failed after %v, want 1h1m10s", took)
+		}
+	})
+}
+
 // A slot that is free when the wait is over, because both happened while the machine stood still, is given to the task.
 func TestASlotBeatsTheQueueTimeout(t *testing.T) {
 	t.Parallel()

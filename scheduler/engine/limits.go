@@ -218,7 +218,11 @@ func (c *core) place(g *group, l *live) {
 	l.held = false
 	g.active[l.Row.ID] = l
 	for i := range l.Tasks {
-		if l.Tasks[i].State == scheduler.StateScheduled {
+		if t := &l.Tasks[i]; t.State == scheduler.StateScheduled {
+			if t.Since.IsZero() { // else it had its place before a restart
+				t.Since = c.tx.now
+				c.tx.of(l).changed(i)
+			}
 			c.index(l, i) // its wait for a slot begins
 			c.push(ref{l, i})
 		}

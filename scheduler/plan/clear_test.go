@@ -125,7 +125,7 @@ func TestClearGoesOnCounting(t *testing.T) {
 	d.want(map[string]string{"": "failed", "a": "failed"})
 	d.clear(scheduler.Clear{})
 	want := scheduler.TaskRun{
-		Run: d.r.Row.ID, Task: "a", MapIndex: scheduler.NoMap, State: scheduler.StateScheduled, Try: 3, Cleared: 3, Executor: "local", Exit: noExit,
+		Run: d.r.Row.ID, Task: "a", MapIndex: scheduler.NoMap, State: scheduler.StateScheduled, Try: 3, Cleared: 3, Since: d.now, Executor: "local", Exit: noExit,
 	}
 	if diff := cmp.Diff(want, d.r.Tasks[0]); diff != "" {
 		t.Errorf("task (-want +got):\n%s", diff)

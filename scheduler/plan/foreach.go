@@ -163,7 +163,7 @@ func (r *Run) addRow(i int, t scheduler.TaskRun) int {
 	at := len(r.Tasks)
 	w := r.wholeOf(i)
 	r.Tasks, r.owners = append(r.Tasks, t), append(r.owners, i)
-	r.begun, r.since = append(r.begun, time.Time{}), append(r.since, time.Time{})
+	r.begun = append(r.begun, time.Time{})
 	w.rows = append(w.rows, at)
 	*w.of(t.State)++
 	if !t.State.Terminal() {
@@ -177,7 +177,7 @@ func (r *Run) reserve(i, n int) {
 	w := r.wholeOf(i)
 	if n -= len(w.rows); n > 0 {
 		w.rows, r.Tasks, r.owners = slices.Grow(w.rows, n), slices.Grow(r.Tasks, n), slices.Grow(r.owners, n)
-		r.begun, r.since = slices.Grow(r.begun, n), slices.Grow(r.since, n)
+		r.begun = slices.Grow(r.begun, n)
 	}
 }
 

@@ -27,16 +27,14 @@ func (r *Run) Wait(i int) time.Duration {
 }
 
 // apply ends a task that had no slot in time, which counts as a try, or asks an attempt that has not started to end. What the latter then
-// reports does not matter: see notStarted.
-//
-// Since when a task waits is not stored. After a restart the timer that says Late counts from there, and is believed.
+// reports does not matter: see notStarted. Since when it waits is stored, so that a restart does not begin the wait anew.
 func (e Late) apply(s *step) {
 	t, limit := &s.Tasks[e.Task], s.Wait(e.Task)
 	if t.State.Parked() {
 		s.overdue(e.Task, limit)
 		return
 	}
-	if limit == 0 || !s.since[e.Task].IsZero() && s.now.Sub(s.since[e.Task]) < limit {
+	if limit == 0 || !t.Since.IsZero() && s.now.Sub(t.Since) < limit {
 		return
 	}
 	if t.State == scheduler.StateLaunching {

@@ -117,7 +117,7 @@ func TestCancelAfterStartTimeout(t *testing.T) {
 	d.want(map[string]string{"": "cancelled", "a": "cancelled"})
 }
 
-// After a restart nobody knows since when a task waits: the timer is believed.
+// A wait goes on after a restart. Of a row that does not have when it began the timer is believed.
 func TestLateAfterARestart(t *testing.T) {
 	t.Parallel()
 	d := newDriver(t, "dag: d\ntasks: {a: {run: x, timeout: {queue: 10m}}}")
@@ -127,6 +127,18 @@ func TestLateAfterARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.r = again
+	d.now = d.now.Add(9 * time.Minute)
+	if delta := d.step(Late{Task: 0}); !delta.Empty() {
+		t.Errorf("after 9 minutes: got %+v", delta)
+	}
+	d.now = d.now.Add(time.Minute)
+	d.step(Late{Task: 0})
+	d.want(map[string]string{"": "failed", "a": "failed"})
+
+	n.Tasks[0].Since = time.Time{}
+	if d.r, err = Restore(d.r.DAG, &scheduler.LiveRun{Run: n.Run, Tasks: n.Tasks, Batches: d.r.Batches}); err != nil {
+		t.Fatal(err)
+	}
 	d.step(Late{Task: 0})
 	d.want(map[string]string{"": "failed", "a": "failed"})
 }

@@ -26,7 +26,6 @@ type Run struct {
 	Batches []batcher.Batch
 
 	begun []time.Time // when the present attempts were decided on; zero after a restart
-	since []time.Time // since when the tasks are in their states; zero after a restart
 	open  int         // tasks that are not terminal
 
 	owners []int          // the wholes of the rows after the DAG's own
@@ -70,7 +69,6 @@ func NewRunOn(dag *DAG, f *trigger.Firing, t Terms, now time.Time) (*Run, Delta)
 		},
 		Tasks: make([]scheduler.TaskRun, len(dag.Tasks)),
 		begun: make([]time.Time, len(dag.Tasks)),
-		since: make([]time.Time, len(dag.Tasks)),
 		open:  len(dag.Tasks),
 	}
 	if f.Replay > 0 {
@@ -107,7 +105,7 @@ func NewRunOn(dag *DAG, f *trigger.Firing, t Terms, now time.Time) (*Run, Delta)
 func Restore(dag *DAG, live *scheduler.LiveRun) (*Run, error) {
 	r := &Run{
 		DAG: dag, Row: live.Run, Batches: live.Batches,
-		Tasks: make([]scheduler.TaskRun, len(dag.Tasks)), begun: make([]time.Time, len(dag.Tasks)), since: make([]time.Time, len(dag.Tasks)),
+		Tasks: make([]scheduler.TaskRun, len(dag.Tasks)), begun: make([]time.Time, len(dag.Tasks)),
 	}
 	rows := make(map[string]*scheduler.TaskRun, len(dag.Tasks))
 	var mapped []scheduler.TaskRun

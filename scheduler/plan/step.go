@@ -116,7 +116,7 @@ func (s *step) become(i int, to scheduler.State, reason string) {
 		Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: t.Try, From: t.State, To: to, Reason: reason, At: s.now,
 	})
 	s.count(i, t.State, to)
-	t.State, t.Reason, s.since[i] = to, reason, s.now
+	t.State, t.Reason, t.Since = to, reason, s.now
 	s.touch(i)
 }
 

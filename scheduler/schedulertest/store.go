@@ -260,7 +260,7 @@ func keptRun(r scheduler.Run) scheduler.Run {
 }
 
 func keptTask(k scheduler.TaskRun) scheduler.TaskRun {
-	k.RetryAt, k.StartedAt, k.EndedAt = kept(k.RetryAt), kept(k.StartedAt), kept(k.EndedAt)
+	k.Since, k.RetryAt, k.StartedAt, k.EndedAt = kept(k.Since), kept(k.RetryAt), kept(k.StartedAt), kept(k.EndedAt)
 	k.Output, k.OutputRef = slices.Clone(k.Output), cloneRef(k.OutputRef)
 	return cloneMapped(k)
 }

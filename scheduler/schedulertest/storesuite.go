@@ -428,7 +428,7 @@ func testLiveAgain(t *storeTest) {
 	t.apply(c)
 	run, task := t.run(r.Run.ID).Run, t.run(r.Run.ID).Tasks[0]
 	run.State, run.EndedAt = scheduler.StateQueued, time.Time{}
-	task.State, task.Try, task.Cleared = scheduler.StateNone, 3, 3
+	task.State, task.Try, task.Cleared, task.Since = scheduler.StateNone, 3, 3, Epoch.Add(time.Minute)
 	t.apply(&scheduler.Change{Runs: []scheduler.Run{run}, Tasks: []scheduler.TaskRun{task}})
 	t.reopen()
 	snap, err := t.Load(t.Context())

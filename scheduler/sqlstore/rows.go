@@ -19,7 +19,7 @@ var (
 		"deadline_at", "rev"}
 	taskColumns = []string{"run", "task", "map_index", "n", "state", "try", "lost", "executor", "external_id", "retry_at", "kill_reason",
 		"exit_code", "reason", "output", "started_at", "ended_at", "cleared", "output_ref", "output_sha", "output_bytes", "cached_from", "no_cache",
-		"item", "map_key", "map_doc", "rev"}
+		"item", "map_key", "map_doc", "since", "rev"}
 	attemptColumns = []string{"run", "id", "task", "map_index", "try", "executor", "state", "exit_code", "reason", "log", "node",
 		"created_at", "started_at", "ended_at"}
 	moveColumns  = []string{"run", "task", "map_index", "try", "from_state", "to_state", "reason", "at"}
@@ -142,7 +142,7 @@ func taskArgs(t *scheduler.TaskRun, n int, rev int64) []any {
 	item, key, mapping := mappedArgs(t)
 	return []any{t.Run, t.Task, t.MapIndex, n, string(t.State), t.Try, t.Lost, t.Executor, t.External, micros(t.RetryAt), t.Kill,
 		t.Exit, t.Reason, string(t.Output), micros(t.StartedAt), micros(t.EndedAt), t.Cleared, ref.Ref, ref.SHA256, ref.Bytes,
-		t.CachedFrom, t.NoCache, item, key, mapping, rev}
+		t.CachedFrom, t.NoCache, item, key, mapping, micros(t.Since), rev}
 }
 
 func scanTask(row scanner) (t scheduler.TaskRun, err error) {
@@ -151,7 +151,7 @@ func scanTask(row scanner) (t scheduler.TaskRun, err error) {
 	m := mappedScan{}
 	err = row.Scan(&t.Run, &t.Task, &t.MapIndex, &n, &t.State, &t.Try, &t.Lost, &t.Executor, &t.External, stamp{&t.RetryAt}, &t.Kill,
 		&t.Exit, &t.Reason, raw{&t.Output}, stamp{&t.StartedAt}, stamp{&t.EndedAt}, &t.Cleared, &ref.Ref, &ref.SHA256, &ref.Bytes,
-		&t.CachedFrom, &t.NoCache, &m.item, &m.key, &m.doc, &t.Rev)
+		&t.CachedFrom, &t.NoCache, &m.item, &m.key, &m.doc, stamp{&t.Since}, &t.Rev)
 	t.OutputRef = refPointer(ref)
 	if err == nil {
 		err = m.fill(&t)
