@@ -96,6 +96,8 @@ type BackfillSpec struct {
 const (
 	MaxBackfillRuns   = 20_000
 	MaxBackfillActive = 1000
+	MaxBackfillGroup  = 1000
+	MaxLeftOut        = 10_000
 )
 
 // BackfillState is the state of a backfill.
@@ -202,8 +204,9 @@ type LiveBackfill struct {
 type BackfillPlan struct {
 	Backfill Backfill       `json:"backfill"`
 	Items    []BackfillItem `json:"items"`
-	// Left is what was selected and is not run, and why.
-	Left []LeftOut `json:"left_out"`
+	// Left is what was selected and is not run, and why: the first [MaxLeftOut] of LeftTotal.
+	Left      []LeftOut `json:"left_out"`
+	LeftTotal int       `json:"left_out_total"`
 	// Found are batches that the ledger does not have any more, and that were read from the chain.
 	Found []batcher.Batch `json:"-"`
 }
@@ -268,12 +271,18 @@ type Steer struct {
 
 // Judge says what rules want; it is pure. Its implementation is package trigger/rules.
 type Judge interface {
-	// Judge says what a rule makes of a batch, the rule not being paused: run, coalesced, filtered (and why) or dropped; and its key.
-	Judge(r trigger.Rule, b *batcher.Batch) (fate trigger.Fate, reason, key string, err error)
-	// Key returns the rule's key for a batch, whether the rule wants the batch or not.
-	Key(r trigger.Rule, b *batcher.Batch) (string, error)
+	// Rule makes a batch rule ready, which counts as not paused.
+	Rule(r trigger.Rule) (RuleJudge, error)
 	// Ticks returns the nominal times of a cron rule in a span, at most limit.
 	Ticks(r trigger.Rule, s Span, limit int) ([]time.Time, error)
+}
+
+// RuleJudge judges batches by one rule.
+type RuleJudge interface {
+	// Judge says what becomes of a batch: run, coalesced, filtered or dropped, and why if it is not wanted; and its key.
+	Judge(b *batcher.Batch) (fate trigger.Fate, reason, key string)
+	// Key returns the rule's key for a batch, whether the rule wants it or not.
+	Key(b *batcher.Batch) (string, error)
 }
 
 // Refuse says why inputs with this past are left out, as a sentence that begins with a verb, or "".

@@ -261,6 +261,12 @@ func TestUsage(t *testing.T) {
 		{"doctor dsk", `did you mean "disk"?`},
 		{"send web --template stripe.chrage", `did you mean "stripe.charge"?`},
 		{"send web --rate fast", "such as 500/s"},
+		{"backfill", "millrace backfill needs DAG; 'millrace dags ls'"},
+		{"backfill load --received yesterday", "such as 2026-11-20..2026-11-23 or 48h..now"},
+		{"backfill load --event-time 2026-11-20..tomorrow", "want a time such as"},
+		{"backfill pause", "needs BACKFILL; 'millrace backfill ls'"},
+		{"backfill ls --state dnoe", `did you mean "done"?`},
+		{"replay r --pin orignal", `did you mean "original"?`},
 		{"send web --count 0", "at least 1"},
 		{"send web --progress bar", "auto, plain or none"},
 		{"send web --template x.y --data {}", "no template"},
@@ -333,6 +339,9 @@ func TestOutputs(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "one.yaml"), "dag: one\non: [{manual: true}]\ntasks: {a: {run: [\"true\"]}}\n")
 	first := func(s string) string { return firstLine(strings.TrimSpace(s)) }
+	if text, code := s.cli("backfill", first(dag), "--batch", first(batch), "--reprocess", "all", "--id", "fill", "--wait"); code != exitOK {
+		t.Errorf("backfill: exit code %d\n%s", code, text)
+	}
 	args := map[string][]string{
 		"millrace send": {"web", "--to", "http://" + s.ingest}, "millrace events tail": {"--from", "start", "--limit", "1"},
 		"millrace batches show": {first(batch)}, "millrace where": {first(receipt)}, "millrace dags show": {first(dag)},
@@ -342,7 +351,9 @@ func TestOutputs(t *testing.T) {
 		"millrace runs cancel": {first(run)}, "millrace doctor": {"config"},
 		"millrace runs clear": {first(run), "--dry-run"}, "millrace runs retry": {first(run)}, "millrace runs mark": {first(run), "success"},
 		"millrace tasks ls": {first(run)}, "millrace runs wait": {first(run)}, "millrace dags pause": {first(dag)}, "millrace dags unpause": {first(dag)},
-		"millrace replay": {first(run), "--wait"},
+		"millrace replay": {first(run), "--wait"}, "millrace backfill": {first(dag), "--batch", first(batch), "--dry-run"},
+		"millrace backfill show": {"fill"}, "millrace backfill wait": {"fill"}, "millrace backfill pause": {"fill"},
+		"millrace backfill resume": {"fill"}, "millrace backfill cancel": {"fill"},
 	}
 	// These are asked for elsewhere: they need another state, or take long.
 	elsewhere := []string{"millrace tasks approve", "millrace tasks reject", "millrace batches tail", "millrace bench ingest", "millrace bench e2e", "millrace log accept-loss",

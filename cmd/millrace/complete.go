@@ -26,12 +26,13 @@ type completer func(ctx context.Context, typed string) []string
 // complete joins commands and flags with what is proposed for them. A server that does not answer proposes nothing.
 func (g *global) complete(root *cobra.Command) {
 	words := func(list ...string) completer { return func(context.Context, string) []string { return list } }
-	args := map[string]completer{"DAG": g.dagNames, "DAG|FILE": g.dagNames, "RUN": g.runIDs, "BATCH": g.batchIDs, "SOURCE": g.sourceNames, "CHECK": words(checkNames()...)}
+	args := map[string]completer{"DAG": g.dagNames, "DAG|FILE": g.dagNames, "RUN": g.runIDs, "BATCH": g.batchIDs, "BACKFILL": g.backfillIDs, "SOURCE": g.sourceNames, "CHECK": words(checkNames()...)}
 	flags := map[string]completer{
 		"output": words(outputs...), "roles": words(configs.RoleIngest, configs.RoleBatch, configs.RoleSchedule), "dag": g.dagNames,
 		"batch": g.batchIDs, "source": g.sourceNames, "log-level": words("debug", "info", "warn", "error"), "log-format": words("text", "json"),
 		"from": words("now", "start"), "template": words(send.Templates()...), "progress": words(progressModes...), "format": words(graph.Formats...),
-		"state": words("queued", "running", "success", "failed", "cancelled"),
+		"order": words(scheduler.OrderOldest, scheduler.OrderNewest), "pin": words(pins...), "reprocess": words("none", "failed", "all"),
+		"backfill": g.backfillIDs, "state": words("queued", "running", "success", "failed", "cancelled"),
 	}
 	walk(root, func(c *cobra.Command) {
 		fields := strings.Fields(c.Use)
@@ -80,6 +81,10 @@ func (g *global) dagNames(ctx context.Context, _ string) []string {
 
 func (g *global) runIDs(ctx context.Context, _ string) []string {
 	return namesOf(ctx, g, "/runs", func(r scheduler.Run) string { return r.ID + "\t" + r.DAG + ", " + string(r.State) })
+}
+
+func (g *global) backfillIDs(ctx context.Context, _ string) []string {
+	return namesOf(ctx, g, "/backfills", func(b scheduler.Backfill) string { return b.ID + "\t" + b.DAG + ", " + string(b.State) })
 }
 
 func (g *global) batchIDs(ctx context.Context, _ string) []string {

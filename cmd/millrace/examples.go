@@ -48,14 +48,20 @@ var examples = map[string]string{
 	"millrace runs cancel": `  millrace runs cancel r7x3k5q2m4n6p`,
 	"millrace replay": `  millrace replay r7x3k5q2m4n6p --wait
   millrace runs ls --dag load --state failed -o name | xargs millrace replay --pin latest`,
-	"millrace verify":        `  millrace verify`,
-	"millrace bench ingest":  `  millrace bench ingest --duration 30s --baseline`,
-	"millrace bench e2e":     `  millrace bench e2e --tries 500 -o json`,
-	"millrace config check":  `  millrace config check --config millrace.yaml`,
-	"millrace config show":   `  millrace config show --origin`,
-	"millrace config init":   `  millrace config init > millrace.yaml`,
-	"millrace config schema": `  millrace config schema > millrace.schema.json`,
-	"millrace version":       `  millrace version -o json`,
+	"millrace backfill ls":     `  millrace backfill ls --state running`,
+	"millrace backfill show":   `  millrace backfill show nightly-fix --limit 1000`,
+	"millrace backfill wait":   `  millrace backfill wait nightly-fix --timeout 1h`,
+	"millrace backfill pause":  `  millrace backfill pause nightly-fix`,
+	"millrace backfill resume": `  millrace backfill resume nightly-fix`,
+	"millrace backfill cancel": `  millrace backfill cancel nightly-fix --runs`,
+	"millrace verify":          `  millrace verify`,
+	"millrace bench ingest":    `  millrace bench ingest --duration 30s --baseline`,
+	"millrace bench e2e":       `  millrace bench e2e --tries 500 -o json`,
+	"millrace config check":    `  millrace config check --config millrace.yaml`,
+	"millrace config show":     `  millrace config show --origin`,
+	"millrace config init":     `  millrace config init > millrace.yaml`,
+	"millrace config schema":   `  millrace config schema > millrace.schema.json`,
+	"millrace version":         `  millrace version -o json`,
 }
 
 // exemplify gives commands their examples.

@@ -41,6 +41,13 @@ var documents = []document{
 		"ok: dags/invoices", // dags validate
 		"paid invoices in ", // runs logs
 	}},
+	{"docs/backfill.md", "millrace dev", nil, []string{"runs ls --dag demo --state success -o name", ""}, []string{
+		"1 of r", "2 of r", // replay
+		"at most 4 at once, as of rule every_batch; 0 left out", // backfill --dry-run
+		"in all: ", "succeeded", // backfill show
+		"(reprocess is none)", // what is left out
+		"backfill slow is ",   // pause and resume
+	}},
 }
 
 // TestPages runs the shell blocks of documents, in order, as a person would: the one that starts the server as the server, every other one in a

@@ -115,7 +115,7 @@ DAGs that subscribed to it.
 	f.StringVar(&g.config, "config", "", "configuration file (default $MILLRACE_CONFIG, ./millrace.yaml, /etc/millrace/millrace.yaml)")
 	f.StringVar(&g.dataDir, "data-dir", "", "directory for everything that is kept (default ./.millrace)")
 	for _, add := range []func(*global) *cobra.Command{
-		newDev, newServe, newSend, newEvents, newBatches, newWhere, newLog, newDAGs, newRuns, newTasks, newApprovals, newReplay, newExplain, newPools, newNotify, newVerify, newDoctor, newBench, newConfig, newAdmin,
+		newDev, newServe, newSend, newEvents, newBatches, newWhere, newLog, newDAGs, newRuns, newTasks, newApprovals, newReplay, newBackfill, newExplain, newPools, newNotify, newVerify, newDoctor, newBench, newConfig, newAdmin,
 		newVersion, newRunner, newOp, newDocs,
 	} {
 		root.AddCommand(add(g))
@@ -157,6 +157,7 @@ var whereToFind = map[string]string{
 	"BATCH":      "'millrace batches ls' lists them",
 	"DAG":        "'millrace dags ls' lists them",
 	"SOURCE":     "'millrace config show' has them below sources",
+	"BACKFILL":   "'millrace backfill ls' lists them",
 	"RUN/TASK":   "'millrace explain run RUN' lists them",
 	"RECEIPT|ID": "the receipt is in the answer to a sender, X-Millrace-Receipt; the id is the event's own",
 }

@@ -33,6 +33,8 @@ type Deps struct {
 	// Outbox has the notices, and Notifications sends them.
 	Outbox        scheduler.Outbox
 	Notifications scheduler.Notifications
+	// PlanBackfill says which runs a request for a backfill makes.
+	PlanBackfill func(ctx context.Context, s scheduler.BackfillSpec) (*scheduler.BackfillPlan, error)
 	// Executors by the name that stands in an attempt.
 	Executors map[string]scheduler.Executor
 	Catalogue batcher.Catalogue

@@ -84,10 +84,7 @@ func TestAnswersFitDocument(t *testing.T) {
 	r.chain.add(schedulertest.ExampleStream, batcher.Entry{Low: 0})
 	receipt := ingest.Receipt{{Stream: b.Stream, First: b.First, Last: b.First + 4}}.String()
 	seen := map[string]bool{}
-	for _, tt := range []struct {
-		method, path, body string
-		want               int
-	}{
+	for _, tt := range append(backfillQuestions(b.ID), []question{
 		{"GET", "/batches", "", 200}, {"GET", "/batches?limit=1&source=web", "", 200}, {"GET", "/batches?limit=x", "", 422},
 		{"GET", "/batches/" + b.ID, "", 200}, {"GET", "/batches/none", "", 404},
 		{"GET", "/batches/" + b.ID + "/rows?limit=2", "", 200}, {"GET", "/batches/none/rows", "", 404},
@@ -132,7 +129,7 @@ func TestAnswersFitDocument(t *testing.T) {
 		{"GET", "/batches/tail?from=odd", "", 422}, {"GET", "/events/tail?from=odd", "", 422},
 		{"POST", "/admin/resume", `{"since":"2026-11-23T10:00:00Z"}`, 200}, {"POST", "/admin/resume", `{"since":"2026-11-23T11:00:00Z"}`, 409},
 		{"POST", "/admin/resume", `{"since":"yesterday"}`, 422}, {"POST", "/admin/resume", `{}`, 422},
-	} {
+	}...) {
 		name := fmt.Sprintf("%s %s %d", tt.method, tt.path, tt.want)
 		w := r.ask(tt.method, "/api/v1"+tt.path, tt.body)
 		if w.Code != tt.want {

@@ -22,6 +22,7 @@ import (
 	"millrace/batcher/memstore"
 	"millrace/ingest"
 	"millrace/scheduler"
+	"millrace/scheduler/backfill"
 	"millrace/scheduler/schedulertest"
 	"millrace/trigger"
 )
@@ -52,7 +53,8 @@ func newRig(t *testing.T, change ...func(*Deps, *Options)) *rig {
 	}
 	r.control = &fakeControl{store: r.store, watch: make(chan struct{})}
 	d := Deps{
-		Store: r.store, Control: r.control, Explain: fakeExplainer{}, Backfiller: r.control, Approve: &fakeApprover{run: "r1"}, Executors: map[string]scheduler.Executor{"local": r.exec}, Catalogue: r.chain, Objects: r.objects,
+		Store: r.store, Control: r.control, Explain: fakeExplainer{}, Backfiller: r.control,
+		PlanBackfill: backfill.New(r.store, r.control, fakeJudge{}, r.chain).Plan, Approve: &fakeApprover{run: "r1"}, Executors: map[string]scheduler.Executor{"local": r.exec}, Catalogue: r.chain, Objects: r.objects,
 		Codec: plainCodec{}, Finder: r.finder, Pressure: fakePressure{},
 		Sources: func() []ingest.Source {
 			return []ingest.Source{{Tenant: "default", Name: "web", Kind: ingest.KindClickstream}}

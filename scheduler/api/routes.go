@@ -11,6 +11,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"millrace/scheduler"
 )
 
 //go:embed openapi.yaml
@@ -78,6 +80,13 @@ func (s *Server) table() []route {
 		{post, v1 + "/runs/:run/replay", guarded, false, s.replayRun},
 		{post, v1 + "/runs/:run/tasks/:task/decision", guarded, false, s.decide},
 		{get, v1 + "/runs/:run/logs", guarded, true, s.getLogs},
+		{get, v1 + "/backfills", guarded, false, s.listBackfills},
+		{post, v1 + "/backfills", guarded, true, s.startBackfill},
+		{get, v1 + "/backfills/:backfill", guarded, false, s.getBackfill},
+		{get, v1 + "/backfills/:backfill/items", guarded, false, s.listItems},
+		{post, v1 + "/backfills/:backfill/pause", guarded, false, s.steerBackfill(scheduler.BackfillPaused)},
+		{post, v1 + "/backfills/:backfill/resume", guarded, false, s.steerBackfill(scheduler.BackfillRunning)},
+		{post, v1 + "/backfills/:backfill/cancel", guarded, false, s.steerBackfill(scheduler.BackfillCancelled)},
 		{get, v1 + "/explain/runs/:run", guarded, false, s.explainRun},
 		{get, v1 + "/explain/tasks/:run/:task", guarded, false, s.explainTask},
 		{get, v1 + "/explain/batches/:batch", guarded, false, s.explainBatch},

@@ -23,7 +23,7 @@ const feedMost = 64
 type backfilling struct {
 	// backfills are those that have not ended, by id.
 	backfills map[string]*backfill
-	// hungry says that feed has stopped at feedMost.
+	// hungry says that feed has stopped at feedMost, or that a backfill has to wait for the next round: which follows at once.
 	hungry bool
 }
 
@@ -33,6 +33,8 @@ type backfill struct {
 	// waiting are the items without a run, in their order; active has the runs that have not ended, with the places of their items.
 	waiting []scheduler.BackfillItem
 	active  map[string]int
+	// found is the transaction that puts batches of it into the ledger, where they can not be read before it is committed; nil: none.
+	found *txn
 }
 
 // restoreBackfills takes over what has not ended. An item that has a run is under way as long as that is live.
@@ -63,6 +65,9 @@ func (c *core) feedAll(ctx context.Context) {
 		c.fillAll(ctx)
 	}
 	c.hungry = left == 0
+	for _, b := range c.backfills {
+		c.hungry = c.hungry || b.found == c.tx
+	}
 }
 
 // feed begins at most so many runs of backfills where there is place, ends those that have nothing left, and returns how many items it dealt with.
@@ -71,7 +76,7 @@ func (c *core) feed(ctx context.Context, most int) int {
 	for _, b := range slices.SortedFunc(maps.Values(c.backfills), func(a, b *backfill) int {
 		return cmp.Or(a.row.CreatedAt.Compare(b.row.CreatedAt), cmp.Compare(a.row.ID, b.row.ID))
 	}) {
-		for done < most && b.row.State == scheduler.BackfillRunning && len(b.waiting) > 0 && len(b.active) < b.row.MaxActive {
+		for done < most && b.found != c.tx && b.row.State == scheduler.BackfillRunning && len(b.waiting) > 0 && len(b.active) < b.row.MaxActive {
 			if !c.beginItem(ctx, b) {
 				break
 			}
@@ -274,6 +279,9 @@ func (in *newBackfill) store(ctx context.Context, c *core) error {
 	}
 	for _, found := range in.plan.Found {
 		c.tx.change.Arrivals = append(c.tx.change.Arrivals, trigger.Arrival{Batch: found, At: found.CommittedAt})
+	}
+	if len(in.plan.Found) > 0 {
+		b.found = c.tx
 	}
 	c.tx.change.Items = append(c.tx.change.Items, b.waiting...)
 	c.backfills[row.ID] = b

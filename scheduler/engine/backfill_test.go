@@ -278,6 +278,23 @@ func TestBackfillOfTicks(t *testing.T) {
 	})
 }
 
+// A batch that was found in the chain comes back into the ledger with the backfill.
+func TestBackfillOfWhatWasPruned(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, map[string]string{"load.yaml": fillDAG})
+		b := testBatch(1)
+		p := f.plan("fill", 1, b)
+		p.Found = []batcher.Batch{b}
+		f.backfill(p)
+		_, items := f.filled("fill")
+		d, err := f.store.Run(t.Context(), items[0].Run)
+		if err != nil || d.Run.State != scheduler.StateSuccess || len(d.Batches) != 1 {
+			t.Errorf("got %+v, %v, items %+v", d, err, items)
+		}
+	})
+}
+
 // A backfill whose runs can not be made says why, and waits for a person.
 func TestBackfillThatCanNotRun(t *testing.T) {
 	t.Parallel()

@@ -57,3 +57,35 @@ func TestPrune(t *testing.T) {
 		t.Errorf("again: got %+v, %v, want nothing", got, err)
 	}
 }
+
+// A backfill that has ended is pruned with its items; the batches that one which is left is to run are not, whatever their age.
+func TestPruneBackfills(t *testing.T) {
+	t.Parallel()
+	s := openTest(t, t.TempDir())
+	c := &scheduler.Change{Cursors: []trigger.Cursor{{Stream: schedulertest.ExampleStream, Seq: 9}}}
+	for n, state := range []scheduler.BackfillState{scheduler.BackfillDone, scheduler.BackfillPaused} {
+		b := schedulertest.ExampleBatch(n + 1)
+		row := scheduler.Backfill{BackfillSpec: scheduler.BackfillSpec{ID: string(state), DAG: "load"}, State: state, CreatedAt: schedulertest.Epoch}
+		if state.Ended() {
+			row.EndedAt = schedulertest.Epoch
+		}
+		c.Arrivals, c.Backfills = append(c.Arrivals, trigger.Arrival{Batch: b}), append(c.Backfills, row)
+		c.Items = append(c.Items, scheduler.BackfillItem{Backfill: row.ID, State: scheduler.StateQueued, Batches: []string{b.ID}})
+	}
+	if err := s.Apply(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Prune(t.Context(), schedulertest.Epoch.Add(time.Hour))
+	if want := (Pruned{Backfills: 1, Batches: 1}); err != nil || got != want {
+		t.Fatalf("got %+v, %v, want %+v", got, err, want)
+	}
+	if _, err := s.Batch(t.Context(), schedulertest.ExampleBatch(2).ID); err != nil {
+		t.Errorf("the batch that is to be run: %v", err)
+	}
+	for _, table := range []string{"backfill", "backfill_item", "backfill_input"} {
+		var n int
+		if err := s.readDB.QueryRow("SELECT COUNT(*) FROM " + table).Scan(&n); err != nil || n != 1 {
+			t.Errorf("%s: got %d rows, %v, want 1", table, n, err)
+		}
+	}
+}

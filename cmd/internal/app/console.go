@@ -13,6 +13,7 @@ import (
 	"millrace/ingest"
 	"millrace/scheduler"
 	"millrace/scheduler/api"
+	"millrace/scheduler/backfill"
 )
 
 // buildConsole adds page, API, metrics and health, as far as this process has what they show.
@@ -44,8 +45,8 @@ func (a *app) buildConsole(_ context.Context) error {
 		deps.Store, deps.Control, deps.Executors, deps.Resume, deps.Held = s.store, s.engine, s.executors, s.hold.resume, s.hold.since
 		deps.Explain, deps.Simulate = s.engine, s.simulate
 		deps.Outbox, deps.Notifications = s.store, s.notify
-		deps.Backfiller = s.engine
 		deps.Approve = s.engine
+		deps.Backfiller, deps.PlanBackfill = s.engine, backfill.New(s.store, s.engine, judge{}, a.catalogue).Plan
 	}
 	srv, err := api.New(deps, api.Options{
 		Token: token, BasePath: c.BasePath, Hosts: c.Hosts, Redact: c.Redact, TLS: c.TLS.On(), Pprof: c.Pprof,

@@ -38,7 +38,7 @@ func prune(ctx context.Context, round func(context.Context, time.Time) (sqlstore
 		case err != nil:
 			log.Warn("store not pruned to the end, tomorrow again", "runs", removed.Runs, "batches", removed.Batches, "err", err)
 		default:
-			log.Info("store pruned", "runs", removed.Runs, "batches", removed.Batches, "notices", removed.Notices, "retention", retention, "took", time.Since(start))
+			log.Info("store pruned", "runs", removed.Runs, "batches", removed.Batches, "notices", removed.Notices, "retention", retention, "backfills", removed.Backfills, "took", time.Since(start))
 		}
 	}
 }
