@@ -18,7 +18,7 @@ func (r *Run) Class() Class {
 	case r.Replay > 0:
 		return ClassReplay
 	}
-	return ClassLive
+	return r.Trigger.Class
 }
 
 // String returns the word for people.

@@ -56,6 +56,8 @@ type Trigger struct {
 	// Parent is the id of the task that asked for the run, Path are the ids of the DAGs that led to it, that of the task last.
 	Parent string   `json:"parent,omitempty"`
 	Path   []string `json:"path,omitempty"`
+	// Class is that of the run of the task: what a replay starts comes after live runs, too.
+	Class Class `json:"class,omitempty"`
 }
 
 // NoMap is the map index of a task that is not mapped.

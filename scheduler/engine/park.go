@@ -35,7 +35,7 @@ func (c *core) park(ctx context.Context) bool {
 		}
 		r := c.look[0]
 		c.look = c.look[1:]
-		if r.spec().Kind == scheduler.KindDAG {
+		if r.spec().Kind == scheduler.KindDAG && !r.run.Whole(r.task) {
 			c.followSub(ctx, r)
 		}
 	}

@@ -88,3 +88,16 @@ func TestQuestionWithoutValue(t *testing.T) {
 		}
 	})
 }
+
+// What the environment of the DAG lacks is nothing to a task that no executor runs.
+func TestQuestionWithoutEnv(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, map[string]string{"a.yaml": "dag: a\nenv: {A: '${{ vars.nowhere }}'}\ntasks: {ask: {approval: Go on?}, load: {run: x}}"})
+		id := f.trigger("a", "x", "").ID
+		d := f.until(id, waitsForInput)
+		if got := states(d); got != "running ask=awaiting_input load=failed" {
+			t.Errorf("got %s", got)
+		}
+	})
+}

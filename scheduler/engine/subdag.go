@@ -25,7 +25,7 @@ func (c *core) startSub(ctx context.Context, r ref) {
 		c.skipSub(r)
 		return
 	}
-	f, err := c.subFiring(r)
+	f, params, err := c.subFiring(r)
 	if err != nil {
 		c.step(r.run, plan.Refuse{Task: r.task, Reason: err.Error()})
 		return
@@ -42,10 +42,10 @@ func (c *core) startSub(ctx context.Context, r ref) {
 		c.step(r.run, plan.Refuse{Task: r.task, Reason: fmt.Sprintf("run %s of dag %s exists, and was not started by this task", f.RunID(), f.DAG)})
 		return
 	}
-	child := c.begin(f, nil)
+	child := c.make(f, plan.Terms{Params: params, Class: r.run.Row.Class(), Past: c.due.past[f.DAG]})
 	c.step(r.run, plan.Park{Task: r.task, On: child.Row.ID, Reason: fmt.Sprintf("waits for run %s of dag %s", child.Row.ID, f.DAG)})
 	if r.spec().SubDAG.NoWait {
-		_, _, out := plan.Outcome(&child.Row, nil)
+		_, _, out := plan.Outcome(&child.Row, plan.Leaves{})
 		c.step(r.run, plan.Unpark{Task: r.task, Attempt: r.run.Attempt(r.task), State: scheduler.StateSuccess, Output: out})
 	}
 	c.look = append(c.look, r) // it may have ended at once
@@ -58,28 +58,29 @@ func (c *core) skipSub(r ref) {
 		Reason: "this run is a replay that starts no runs of other DAGs: ask for them with --emit"})
 }
 
-// subFiring is what starts the run of a task, or a sentence on why none can be started.
-func (c *core) subFiring(r ref) (*trigger.Firing, error) {
+// subFiring is what starts the run of a task, with its parameters, or a sentence on why none can be started.
+func (c *core) subFiring(r ref) (*trigger.Firing, json.RawMessage, error) {
 	id, path := r.spec().SubDAG.ID, append(slices.Clone(r.run.Row.Trigger.Path), r.run.Row.DAG)
 	switch h := c.heads[id]; {
 	case slices.Contains(path, id):
-		return nil, fmt.Errorf("dag %s is started by a run of itself: %s → %s", id, strings.Join(path, " → "), id)
+		return nil, nil, fmt.Errorf("dag %s is started by a run of itself: %s → %s", id, strings.Join(path, " → "), id)
 	case len(path) > scheduler.MaxPath:
-		return nil, fmt.Errorf("%d runs have led to this one, each by a task of the one before (%s), which is the most there may be", len(path)-1, strings.Join(path, " → "))
+		return nil, nil, fmt.Errorf("%d runs have led to this one, each by a task of the one before (%s), which is the most there may be", len(path)-1, strings.Join(path, " → "))
 	case h != nil && h.row.Removed:
-		return nil, fmt.Errorf("dag %s can not be started: its file is gone", id)
+		return nil, nil, fmt.Errorf("dag %s can not be started: its file is gone", id)
 	case h == nil || h.dag == nil:
-		return nil, c.noSuchDAG(id)
+		return nil, nil, c.noSuchDAG(id)
 	}
 	f, err := r.run.Ask(r.task)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	f.Version, f.At = c.heads[id].row.Version, c.tx.now
-	if _, err := spec.Params(c.heads[id].dag.Params, f.Params); err != nil {
-		return nil, fmt.Errorf("dag %s: %w", id, err)
+	params, err := spec.Params(c.heads[id].dag.Params, f.Params)
+	if err != nil {
+		return nil, nil, fmt.Errorf("dag %s: %w", id, err)
 	}
-	return f, nil
+	return f, params, nil
 }
 
 func (c *core) noSuchDAG(id string) error {
@@ -155,10 +156,10 @@ func (c *core) followSub(ctx context.Context, r ref) {
 }
 
 // leaves returns what the leaves of a stored run have put out, or nothing if its version can not be read.
-func (c *core) leaves(ctx context.Context, d *scheduler.RunDetail) map[string]json.RawMessage {
+func (c *core) leaves(ctx context.Context, d *scheduler.RunDetail) plan.Leaves {
 	dag, err := c.lookup(ctx, d.Run.Version)
 	if err != nil {
-		return nil
+		return plan.Leaves{}
 	}
 	out := dag.Leaves(d.Tasks)
 	c.drop(d.Run.Version)

@@ -247,6 +247,12 @@ func TestSubDAGOfReplay(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := map[bool]string{false: "success a=success sub=skipped z=skipped", true: "success a=success sub=success z=success"}[emit]
+			if again.Class() != scheduler.ClassReplay {
+				t.Fatalf("a replay has the class %v", again.Class())
+			}
+			if d := f.wait(again.ID); emit && f.wait(d.Tasks[1].External).Run.Class() != scheduler.ClassReplay {
+				t.Error("what a replay starts does not wait behind live runs")
+			}
 			if d := f.wait(again.ID); states(d) != want || !emit && !strings.Contains(d.Tasks[1].Reason, "starts no runs of other DAGs") {
 				t.Errorf("emit %v: got %s: %s", emit, states(d), d.Tasks[1].Reason)
 			}

@@ -14,11 +14,11 @@ const maxMessage = 2000
 
 // Message returns what a person is asked by task i. The error is a sentence for people.
 func (r *Run) Message(i int) (string, error) {
-	vars, err := r.launchVars(i)
+	eval, err := r.parkedEval(i)
 	if err != nil {
 		return "", err
 	}
-	text, err := evaluator{r.DAG.nodes[r.node(i)].settings, vars}.Text(r.Spec(i).Approval.Message, nil)
+	text, err := eval.Text(r.Spec(i).Approval.Message, nil)
 	if err != nil {
 		return "", fmt.Errorf("approval.message: %w", err)
 	}

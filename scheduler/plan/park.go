@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"millrace/scheduler"
+	"millrace/scheduler/expr"
 )
 
 // Parks returns the state in which task i waits without a slot as soon as it is ready, or "" if an executor runs it.
@@ -82,6 +83,20 @@ func (s *step) unparked(e *Unpark, rep *scheduler.Report) verdict {
 	}
 	v.output = bad == "" && v.state.Terminal()
 	return v
+}
+
+// parkedEval evaluates the settings of a task that no executor runs: what stands in the environment of the DAG is nothing to it.
+func (r *Run) parkedEval(i int) (evaluator, error) {
+	settings := r.DAG.nodes[r.node(i)].settings
+	var refs []expr.Ref
+	for _, text := range settings {
+		refs = append(refs, text.Refs()...)
+	}
+	vars, err := r.vars(refs)
+	if err != nil {
+		return evaluator{}, err
+	}
+	return evaluator{settings, vars}, r.setItem(vars, i)
 }
 
 // patience is how long task i may be parked; 0 is for ever.

@@ -54,6 +54,8 @@ type Terms struct {
 	// somebody was told, while there was no run.
 	Past []time.Duration
 	Told []int
+	// Class is that of the run whose task asks for this one.
+	Class scheduler.Class
 }
 
 // NewRunOn is [NewRun] for a run that is no rule's own.
@@ -65,7 +67,7 @@ func NewRunOn(dag *DAG, f *trigger.Firing, t Terms, now time.Time) (*Run, Delta)
 		Row: scheduler.Run{
 			ID: id, DAG: dag.ID, Version: dag.Version, State: scheduler.StateQueued, CreatedAt: now, Params: t.Params, Replay: f.Replay,
 			Backfill: t.Backfill, NoEmit: t.NoEmit,
-			Trigger: scheduler.Trigger{Kind: f.Kind, Rule: f.Rule, Key: f.Key, LaneKey: f.LaneKey, Closed: f.Closed, Parent: f.Parent, Path: f.Path},
+			Trigger: scheduler.Trigger{Kind: f.Kind, Rule: f.Rule, Key: f.Key, LaneKey: f.LaneKey, Closed: f.Closed, Parent: f.Parent, Path: f.Path, Class: t.Class},
 		},
 		Tasks: make([]scheduler.TaskRun, len(dag.Tasks)),
 		begun: make([]time.Time, len(dag.Tasks)),

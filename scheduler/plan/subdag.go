@@ -32,11 +32,10 @@ func (r *Run) subParams(i int) (json.RawMessage, error) {
 	if len(sub.Params) == 0 {
 		return nil, nil
 	}
-	vars, err := r.launchVars(i)
+	eval, err := r.parkedEval(i)
 	if err != nil {
 		return nil, err
 	}
-	eval := evaluator{r.DAG.nodes[r.node(i)].settings, vars}
 	out := map[string]json.RawMessage{}
 	for name, raw := range sub.Params {
 		if out[name], err = operator.FillJSON(raw, eval); err != nil {
@@ -49,8 +48,8 @@ func (r *Run) subParams(i int) (json.RawMessage, error) {
 // WordSkipped begins the reason of a run that is cancelled since its concurrency group is full, and its DAG skips such runs.
 const WordSkipped = "skipped: "
 
-// Outcome returns what a task becomes whose run has ended: state, reason and output. outputs are those of the run's leaves, if there is room.
-func Outcome(row *scheduler.Run, outputs map[string]json.RawMessage) (scheduler.State, string, []byte) {
+// Outcome returns what a task becomes whose run has ended: state, reason and output, with those of the run's leaves if there is room.
+func Outcome(row *scheduler.Run, leaves Leaves) (scheduler.State, string, []byte) {
 	state, reason := row.State, fmt.Sprintf("run %s of dag %s ended: %s", row.ID, row.DAG, row.State)
 	if row.State == scheduler.StateCancelled && row.StartedAt.IsZero() && strings.HasPrefix(row.Reason, WordSkipped) {
 		state = scheduler.StateSkipped // it never was to be: its group was full
@@ -60,7 +59,7 @@ func Outcome(row *scheduler.Run, outputs map[string]json.RawMessage) (scheduler.
 	} else {
 		reason = ""
 	}
-	doc := SubOutput{Run: row.ID, DAG: row.DAG, State: row.State, Outputs: outputs}
+	doc := SubOutput{Run: row.ID, DAG: row.DAG, State: row.State, Outputs: leaves.Outputs, Truncated: leaves.Cut}
 	out, err := json.Marshal(&doc)
 	if err != nil || len(out) > scheduler.MaxOutput {
 		doc.Outputs, doc.Truncated = nil, true
@@ -74,21 +73,31 @@ type SubOutput struct {
 	Run   string          `json:"run"`
 	DAG   string          `json:"dag"`
 	State scheduler.State `json:"state"`
-	// Outputs are those of the tasks that no other task of that run needs, by id; Truncated says that they were too large together.
+	// Outputs are those of the tasks that no other task of that run needs, by id; Truncated says that some were too large, or all together.
 	Outputs   map[string]json.RawMessage `json:"outputs,omitempty"`
 	Truncated bool                       `json:"truncated,omitempty"`
 }
 
-// Leaves returns the outputs of the tasks that no other needs, of those that have one.
-func (d *DAG) Leaves(rows []scheduler.TaskRun) map[string]json.RawMessage {
+// Leaves are the outputs of the tasks that no other needs, by id. Cut says that one of them is too large for its row.
+type Leaves struct {
+	Outputs map[string]json.RawMessage
+	Cut     bool
+}
+
+// Leaves returns those of a run of d.
+func (d *DAG) Leaves(rows []scheduler.TaskRun) Leaves {
 	leaf := map[string]bool{}
 	for i := range d.Tasks {
 		leaf[d.Tasks[i].ID] = len(d.nodes[i].children) == 0
 	}
-	out := map[string]json.RawMessage{}
+	out := Leaves{Outputs: map[string]json.RawMessage{}}
 	for i := range rows {
-		if t := &rows[i]; leaf[t.Task] && len(t.Output) > 0 && t.MapIndex == scheduler.NoMap {
-			out[t.Task] = t.Output
+		switch t := &rows[i]; {
+		case !leaf[t.Task] || t.MapIndex != scheduler.NoMap:
+		case t.OutputRef != nil:
+			out.Cut = true
+		case len(t.Output) > 0:
+			out.Outputs[t.Task] = t.Output
 		}
 	}
 	return out

@@ -151,16 +151,16 @@ func (b *builder) subParams(n ast.Node, task string) map[string]json.RawMessage 
 	return out
 }
 
-// slotless are the keys of a task that have a meaning only where an executor runs it; noTimeouts those of `timeout`.
+// slotless are the keys that a task has without an executor to run it; noTimeouts those of `timeout` that it has not.
 var (
-	slotless   = []string{"env", "executor", "pool", "pool_slots", "priority", "infra_retry"}
+	slotless   = []string{"needs", "when", "rule", "group", "for", "fail_run", "foreach", scheduler.KindApproval, scheduler.KindDAG}
 	noTimeouts = []string{"queue", "start", "heartbeat", "grace"}
 )
 
 // finishParked checks a task that takes no slot, and takes from it what defaults say of those that do.
 func (b *builder) finishParked(p *placed, t *scheduler.Task) {
 	keys := slices.Clone(slotless)
-	if t.Kind == scheduler.KindApproval {
+	if t.Kind == scheduler.KindDAG {
 		keys = append(keys, "retry", "timeout")
 	}
 	for _, kv := range b.pairs(p.value, "the task") {
@@ -168,7 +168,7 @@ func (b *builder) finishParked(p *placed, t *scheduler.Task) {
 		if kv.key == "timeout" {
 			hint = "write expires below approval"
 		}
-		if slices.Contains(keys, kv.key) {
+		if !slices.Contains(keys, kv.key) && kv.key != "run" && isTaskKey(kv.key) {
 			b.errorf(kv.node, hint, "task %q has %s and %s: no executor runs it, and it is never tried again", t.ID, t.Kind, kv.key)
 		}
 		if kv.key == "timeout" && t.Kind == scheduler.KindDAG {
@@ -184,6 +184,11 @@ func (b *builder) finishParked(p *placed, t *scheduler.Task) {
 		run = t.Timeout.Run
 	}
 	t.Timeout = scheduler.Timeout{Run: run}
+}
+
+// isTaskKey reports whether tasks have a key; others are reported elsewhere.
+func isTaskKey(name string) bool {
+	return slices.ContainsFunc(Keys(), func(k Key) bool { return k.Path == "tasks.*."+name })
 }
 
 // checkWaitTimeout refuses bounds of what only an executor does.

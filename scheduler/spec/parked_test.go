@@ -71,6 +71,7 @@ func TestParkedFaults(t *testing.T) {
 		"{approval: m, retry: 1}":                      "task \"a\" has approval and retry",
 		"{approval: m, run: x}":                        "task \"a\" has run and approval",
 		"{approval: m, executor: x}":                   "no executor runs it",
+		"{dag: o, cache: {key: x}}":                    "task \"a\" has dag and cache",
 		"{dag: o, pool: p}":                            "task \"a\" has dag and pool",
 		"{dag: o, timeout: {run: 1h, heartbeat: 1m}}":  "timeout.heartbeat has no meaning for it",
 		"dag: {wait: true}":                            "dag names no DAG",
