@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,28 +254,28 @@ func TestJoinClock(t *testing.T) {
 func TestJoinWaitsForChains(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, pair(time.Hour)...)
-		r.start(Options{})
-		click := r.bring("clicks", "a")
-		var away bool
+		var away atomic.Bool
 		r.chain.Fault = func(string) error {
-			if away {
+			if away.Load() {
 				return batcher.ErrUnavailable
 			}
 			return nil
 		}
-		away = true
+		r.start(Options{})
+		click := r.bring("clicks", "a")
+		away.Store(true)
 		order := r.chain.Put(r.chain.Cut(logA, time.Now(), sourceLane("orders", "a"))[0], time.Now())
 		time.Sleep(time.Hour + 5*time.Minute)
 		synctest.Wait()
 		r.fates("d/both", "held(join)", click)
-		away = false
+		away.Store(false)
 		r.chain.Close(logA, time.Now())
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		r.want("both:2")
 		r.fates("d/both", "run", click, order)
 		lonely := r.bring("clicks", "a")
-		away = true
+		away.Store(true)
 		time.Sleep(time.Hour + maxStall + time.Minute)
 		synctest.Wait()
 		r.fates("d/both", "expired(missing: orders)", lonely)
