@@ -149,7 +149,7 @@ func (o *sender) try(ctx context.Context, n *scheduler.Notice) {
 	if err == nil {
 		body.ID = n.ID
 		o.s.links(&body)
-		err = o.s.send(ctx, &o.n, n.ID, &body)
+		err = o.s.deliver(ctx, &o.n, n.ID, &body)
 	}
 	if err != nil && ctx.Err() != nil {
 		return // the process ends, or the notifier is another now: it is tried again

@@ -61,6 +61,8 @@ type Service struct {
 	metrics *metrics
 	client  *http.Client
 	changed chan struct{} // has one place; never closed
+	// deliver is send, but in tests without a network.
+	deliver func(ctx context.Context, n *Notifier, id string, body *scheduler.NoticeBody) error
 
 	mu      sync.Mutex // guards senders
 	senders map[string]*sender
@@ -81,6 +83,7 @@ func New(outbox scheduler.Outbox, notifiers []Notifier, opts Options) (*Service,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
+	s.deliver = s.send
 	if err := s.Set(notifiers); err != nil {
 		return nil, err
 	}
@@ -248,7 +251,7 @@ func (s *Service) TestNotifier(ctx context.Context, name string) error {
 		Reason: "asked for by a person", Failed: []scheduler.NoticeTask{},
 	}
 	s.links(&b)
-	if err := s.send(ctx, &one.n, b.ID, &b); err != nil {
+	if err := s.deliver(ctx, &one.n, b.ID, &b); err != nil {
 		return fmt.Errorf("%w: notifier %s: %w", scheduler.ErrInvalid, name, err)
 	}
 	return nil
