@@ -143,6 +143,8 @@ type Store struct {
 	Kind string `yaml:"kind" enum:"sqlite"`
 	// Retention is how long runs are kept after their end, and batches after their cut. 0: for ever.
 	Retention time.Duration `yaml:"retention" max:"3650d" reload:"yes"`
+	// Archive puts runs into the object store before they are forgotten.
+	Archive bool `yaml:"archive" reload:"yes"`
 }
 
 // Executors run tasks.
@@ -261,7 +263,7 @@ func Default() Config {
 		Log:       Log{Kind: "wal", WAL: WAL{Segment: 64 << 20, MaxDelay: 2 * time.Millisecond, MaxBytes: 10 << 30, MinFree: 1 << 30}},
 		Objects:   Objects{Kind: "dir", Dir: Dir{Path: "objects"}, S3: S3{Checksums: "when_supported"}},
 		Bus:       Bus{Kind: "embedded"},
-		Store:     Store{Kind: "sqlite", Retention: 30 * 24 * time.Hour},
+		Store:     Store{Kind: "sqlite", Retention: 30 * 24 * time.Hour, Archive: true},
 		Executors: Executors{Local: LocalExecutor{Slots: 8, MaxLog: 1 << 30}},
 		Batch: Batch{
 			MaxEvents: 50_000, MaxBytes: 64 << 20, MaxAge: 10 * time.Second,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -154,7 +155,7 @@ func TestEnvironment(t *testing.T) {
 		}
 		n++
 		name = strings.ReplaceAll(name, "__NAME__", "__WEB__")
-		value := map[string]string{"size": "7MiB", "duration": "7m", "whole number": "7", "true or false": "true"}[k.Type]
+		value := map[string]string{"size": "7MiB", "duration": "7m", "whole number": "7", "true or false": strconv.FormatBool(k.Default != "true")}[k.Type]
 		if value == "" {
 			value = "seven"
 		}

@@ -17,8 +17,8 @@ import (
 )
 
 func newAdmin(g *global) *cobra.Command {
-	return group("admin", "Back up and restore the scheduler's state, move the objects",
-		newAdminBackup(g), newAdminRestore(g), newAdminResume(g), newAdminMoveChain(g))
+	return group("admin", "Back up and restore the scheduler's state, look at its archive, move the objects",
+		newAdminBackup(g), newAdminRestore(g), newAdminResume(g), newAdminMoveChain(g), newAdminArchive(g))
 }
 
 func newAdminBackup(g *global) *cobra.Command {

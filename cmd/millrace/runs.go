@@ -72,12 +72,15 @@ func newRunsShow(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var d answer[scheduler.RunDetail]
+			var d answer[shownRun]
 			if err := api.get(c.Context(), "/runs/"+url.PathEscape(args[0]), nil, &d); err != nil {
 				return err
 			}
 			return printOne(g, d, d.v.Run.ID, func(w io.Writer) error {
-				err := runTable(w, explained(c.Context(), api, d.v))
+				if d.v.Archived.Object != "" {
+					_, _ = fmt.Fprintf(w, "archived\t%s\n", d.v.Archived.Object)
+				}
+				err := runTable(w, explained(c.Context(), api, d.v.RunDetail))
 				noticeTable(c.Context(), api, w, d.v.Run.ID)
 				return err
 			})
@@ -86,6 +89,14 @@ func newRunsShow(g *global) *cobra.Command {
 	g.serverFlags(c)
 	g.outputFlags(c)
 	return c
+}
+
+// shownRun is a run with where it is, if that is the archive.
+type shownRun struct {
+	scheduler.RunDetail
+	Archived struct {
+		Object string `json:"object"`
+	} `json:"archived"`
 }
 
 func runTable(w io.Writer, d scheduler.RunDetail) error {

@@ -53,6 +53,8 @@ type Deps struct {
 	Verify func(ctx context.Context) (any, error)
 	// Simulate says what other rules would have started. The answer becomes JSON. ErrInvalid.
 	Simulate func(ctx context.Context, q WhatIf) (any, error)
+	// Prune archives and forgets now what is due, as is done once a day anyway. The answer becomes JSON.
+	Prune func(ctx context.Context) (any, error)
 	// Resume ends the hold of a restored ledger: what was cut before the time starts nothing. The answer becomes JSON. [ErrNotHeld].
 	Resume func(ctx context.Context, since time.Time) (any, error)
 	// Held is since when dispatch has been on hold, zero if it is not; nil: it never is.

@@ -80,6 +80,7 @@ func TestAnswersFitDocument(t *testing.T) {
 	t.Parallel()
 	_, router := document(t)
 	r := newRig(t)
+	old := r.archive()
 	b, run := r.fill()
 	r.chain.add(schedulertest.ExampleStream, batcher.Entry{Low: 0})
 	receipt := ingest.Receipt{{Stream: b.Stream, First: b.First, Last: b.First + 4}}.String()
@@ -125,6 +126,9 @@ func TestAnswersFitDocument(t *testing.T) {
 		{"GET", "/notifiers", "", 200}, {"POST", "/notifiers/ops/test", "", 200}, {"POST", "/notifiers/none/test", "", 404}, {"POST", "/notifiers/broken/test", "", 422},
 		{"GET", "/explain/tasks/" + run.ID + "/none", "", 404}, {"GET", "/explain/tasks/" + run.ID + "/check?map_index=x", "", 422},
 		{"GET", "/verify", "", 404}, {"POST", "/verify", "", 200}, {"GET", "/verify", "", 200},
+		{"POST", "/admin/archive", "", 200}, {"GET", "/archive", "", 200}, {"GET", "/archive?limit=0", "", 422},
+		{"GET", "/archive/object?key=" + old.key, "", 200}, {"GET", "/archive/object?key=" + old.key + "x", "", 404}, {"GET", "/archive/object?key=other", "", 422},
+		{"GET", "/runs/" + old.run, "", 200}, {"GET", "/runs/" + old.run + "/tasks", "", 200}, {"GET", "/runs/" + old.run + "/logs", "", 200},
 		{"GET", "/config", "", 200}, {"GET", "/version", "", 200}, {"GET", "/status", "", 200}, {"GET", "/openapi.yaml", "", 200},
 		{"GET", "/batches/tail?from=odd", "", 422}, {"GET", "/events/tail?from=odd", "", 422},
 		{"POST", "/admin/resume", `{"since":"2026-11-23T10:00:00Z"}`, 200}, {"POST", "/admin/resume", `{"since":"2026-11-23T11:00:00Z"}`, 409},

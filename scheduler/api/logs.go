@@ -62,11 +62,17 @@ func (s *Server) getLogs(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	d, err := s.run(c)
+	if s.d.Store == nil {
+		return errNoSchedule
+	}
+	ctx := c.Request().Context()
+	d, past, err := s.runOrPast(ctx, param(c, "run"))
 	if err != nil {
 		return err
 	}
-	ctx := c.Request().Context()
+	if past != nil {
+		return s.pastLogs(c, q, past)
+	}
 	f := &follower{s: s, q: q}
 	tasks := f.wanted(d)
 	if q.task != "" && len(tasks) == 0 {

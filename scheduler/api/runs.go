@@ -75,6 +75,8 @@ type runDetail struct {
 	Batches  []batcher.Batch     `json:"batches"`
 	Moves    []scheduler.Move    `json:"moves"`
 	Notices  []scheduler.Notice  `json:"notices"`
+	// Archived is where the run is, if it is in the store no more.
+	Archived *archivedAt `json:"archived,omitempty"`
 }
 
 var runStates = []scheduler.State{
@@ -110,7 +112,8 @@ func (s *Server) run(c echo.Context) (*scheduler.RunDetail, error) {
 	if s.d.Store == nil {
 		return nil, errNoSchedule
 	}
-	return s.d.Store.Run(c.Request().Context(), param(c, "run"))
+	d, _, err := s.runOrPast(c.Request().Context(), param(c, "run"))
+	return d, err
 }
 
 // runRow reads a run without its tasks, of which there may be thousands.
@@ -130,7 +133,10 @@ func (s *Server) runRow(c echo.Context) (*scheduler.Run, error) {
 }
 
 func (s *Server) getRun(c echo.Context) error {
-	d, err := s.run(c)
+	if s.d.Store == nil {
+		return errNoSchedule
+	}
+	d, past, err := s.runOrPast(c.Request().Context(), param(c, "run"))
 	if err != nil {
 		return err
 	}
@@ -138,7 +144,11 @@ func (s *Server) getRun(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, runDetail{runOf(d.Run), s.shown(c, d), list(d.Attempts), list(d.Batches), list(d.Moves), notices})
+	detail := runDetail{Run: runOf(d.Run), Tasks: s.shown(c, d), Attempts: list(d.Attempts), Batches: list(d.Batches), Moves: list(d.Moves), Notices: notices}
+	if past != nil {
+		detail.Archived = &past.at
+	}
+	return c.JSON(http.StatusOK, detail)
 }
 
 // waitRun answers when the run has ended. One wait is bounded, since proxies cut what is silent for long.

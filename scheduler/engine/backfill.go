@@ -205,7 +205,10 @@ func (c *core) itemRun(ctx context.Context, b *backfill, it *scheduler.BackfillI
 	}
 	f := it.Firing(b.row.DAG, b.row.Version)
 	f.At, f.Batches = c.tx.now, batches
-	if f.Replay, err = c.nextReplay(ctx, f.RunID()); err != nil {
+	if f.Replay, err = c.nextReplay(ctx, f.RunID()); err == nil {
+		err = c.unused(ctx, &f)
+	}
+	if err != nil {
 		c.drop(b.row.Version)
 		return err
 	}

@@ -76,7 +76,11 @@ func (c *core) known(ctx context.Context, id string) (bool, error) {
 		return true, nil
 	}
 	runs, _, err := c.read.Runs(ctx, scheduler.RunQuery{ID: id})
-	return len(runs) > 0, err
+	if err != nil || len(runs) > 0 {
+		return len(runs) > 0, err
+	}
+	_, past, err := c.forgotten(ctx, id)
+	return past, err
 }
 
 // begin makes the run of a firing whose version is at hand, unless an earlier input of this transaction has made it. told are the deadlines that
@@ -183,7 +187,10 @@ func (in *manual) decide(ctx context.Context, c *core) {
 			c.tx.answers = append(c.tx.answers, func() { in.run = old.Run; in.done <- nil })
 			return
 		}
-		if !errors.Is(err, scheduler.ErrNotFound) {
+		if errors.Is(err, scheduler.ErrNotFound) {
+			err = c.refuseForgotten(ctx, f.RunID(), in.id)
+		}
+		if err != nil {
 			c.then(in.done, err)
 			return
 		}

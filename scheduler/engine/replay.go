@@ -69,6 +69,9 @@ func (in *replay) start(ctx context.Context, c *core) (func() scheduler.Run, err
 	if f.Replay, err = c.nextReplay(ctx, original); err != nil {
 		return nil, err
 	}
+	if err := c.unused(ctx, &f); err != nil {
+		return nil, err
+	}
 	params, err := in.pin(ctx, c, of, &f)
 	if err != nil {
 		return nil, err

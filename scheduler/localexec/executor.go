@@ -153,7 +153,7 @@ func (e *Executor) Log(_ context.Context, attempt string, offset int64) (io.Read
 	offset = max(0, offset)
 	part := io.NewSectionReader(f, offset, max(0, info.Size()-offset))
 	return struct {
-		io.Reader
+		*io.SectionReader // whose Seek lets a reader begin near the end
 		io.Closer
 	}{part, f}, nil
 }

@@ -44,6 +44,8 @@ type Store struct {
 	cached       map[string]scheduler.Cached
 	notices      []scheduler.Notice // in the order of insertion
 	overdue      map[overdueKey]scheduler.Overdue
+	archived     map[string]string // where forgotten runs are
+	leftover     map[string]bool   // forgotten runs of which rows are left
 }
 
 // NewStore returns an empty store.
@@ -57,6 +59,7 @@ func NewStore() *Store {
 		backfills: newBackfills(),
 		cached:    map[string]scheduler.Cached{},
 		overdue:   map[overdueKey]scheduler.Overdue{},
+		archived:  map[string]string{}, leftover: map[string]bool{},
 	}
 }
 

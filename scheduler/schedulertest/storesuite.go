@@ -55,6 +55,7 @@ func TestStore(t *testing.T, open func(t *testing.T, dir string) scheduler.Store
 		{"outputs and cached outputs are kept", testOutputs},
 		{"notices are sent in order", testOutbox},
 		{"open deadlines are loaded", testDeadlines},
+		{"runs that ended are forgotten as they were", testHistory},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

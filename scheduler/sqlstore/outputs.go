@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"millrace/scheduler"
@@ -73,7 +72,7 @@ func (s *Store) OutputsUsed(ctx context.Context, refs []string) (map[string]bool
 	if len(refs) == 0 {
 		return used, nil
 	}
-	marks := "(?" + strings.Repeat(",?", len(refs)-1) + ")"
+	set := marks(len(refs))
 	args := make([]any, 0, 2*len(refs))
 	for range 2 {
 		for _, ref := range refs {
@@ -82,8 +81,8 @@ func (s *Store) OutputsUsed(ctx context.Context, refs []string) (map[string]bool
 	}
 	err := s.read(ctx, "outputs_used", func(v view) error {
 		// The first condition lets the partial index be used.
-		names, err := all(v, scanText, "SELECT output_ref FROM task_instance WHERE output_ref <> '' AND output_ref IN "+marks+
-			" UNION SELECT output_ref FROM output_cache WHERE output_ref <> '' AND output_ref IN "+marks, args...)
+		names, err := all(v, scanText, "SELECT output_ref FROM task_instance WHERE output_ref <> '' AND output_ref IN "+set+
+			" UNION SELECT output_ref FROM output_cache WHERE output_ref <> '' AND output_ref IN "+set, args...)
 		for _, name := range names {
 			used[name] = true
 		}

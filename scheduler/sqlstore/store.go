@@ -48,8 +48,8 @@ type Store struct {
 	writeDB *sql.DB
 	readDB  *sql.DB
 	m       *metrics
-	// pruneStep is the constant, or less in tests.
-	pruneStep int
+	// pruneStep and cleanStep are the constants, or less in tests.
+	pruneStep, cleanStep int
 
 	// mu guards conn and stmts: there is one writer.
 	mu    sync.Mutex
@@ -74,7 +74,7 @@ func open(ctx context.Context, path string, o Options, files fs.FS) (_ *Store, e
 	if err := vfs.MkdirAllSync(vfs.OS, filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("create directory of store: %w", err)
 	}
-	s := &Store{stmts: map[string]*sql.Stmt{}, pruneStep: pruneStep}
+	s := &Store{stmts: map[string]*sql.Stmt{}, pruneStep: pruneStep, cleanStep: cleanStep}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("open store %s: %w", path, errors.Join(err, s.Close()))

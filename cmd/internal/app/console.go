@@ -45,6 +45,7 @@ func (a *app) buildConsole(_ context.Context) error {
 		deps.Store, deps.Control, deps.Executors, deps.Resume, deps.Held = s.store, s.engine, s.executors, s.hold.resume, s.hold.since
 		deps.Explain, deps.Simulate = s.engine, s.simulate
 		deps.Outbox, deps.Notifications = s.store, s.notify
+		deps.Prune = s.history.now(a.retention)
 		deps.Approve = s.engine
 		deps.Backfiller, deps.PlanBackfill = s.engine, backfill.New(s.store, s.engine, judge{}, a.catalogue).Plan
 	}

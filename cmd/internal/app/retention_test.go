@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"millrace/scheduler/archive"
 	"millrace/scheduler/sqlstore"
 )
 
@@ -24,14 +25,14 @@ func TestPrune(t *testing.T) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			prune(ctx, func(_ context.Context, before time.Time) (sqlstore.Pruned, error) {
+			prune(ctx, func(_ context.Context, before time.Time) (pruned, error) {
 				if want := time.Now().Add(-48 * time.Hour); !before.Equal(want) {
 					t.Errorf("prune before %v, want %v", before, want)
 				}
 				if rounds = append(rounds, time.Since(start)); len(rounds) == 2 {
-					return sqlstore.Pruned{Runs: 1}, errors.New("disk away")
+					return pruned{Done: archive.Done{Runs: 1}}, errors.New("disk away")
 				}
-				return sqlstore.Pruned{Runs: 7, Batches: 9}, nil
+				return pruned{Done: archive.Done{Runs: 7, Objects: 2}, Pruned: sqlstore.Pruned{Batches: 9}, Outputs: 3}, nil
 			}, func() time.Duration { return 48 * time.Hour }, slog.New(slog.NewTextHandler(&out, nil)))
 		}()
 		time.Sleep(50 * time.Hour)
@@ -40,7 +41,7 @@ func TestPrune(t *testing.T) {
 		if len(rounds) != 3 || rounds[0] != pruneFirst || rounds[1] != pruneFirst+pruneEvery {
 			t.Errorf("rounds at %v, want three, a day apart, the first after %v", rounds, pruneFirst)
 		}
-		for _, want := range []string{"runs=7 batches=9 notices=0 retention=48h0m0s", "disk away"} {
+		for _, want := range []string{"runs=7 archives=2 batches=9 notices=0 outputs=3 retention=48h0m0s", "disk away"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("log lacks %q:\n%s", want, out.String())
 			}
@@ -54,9 +55,9 @@ func TestPruneNever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 1000*time.Hour)
 		defer cancel()
-		prune(ctx, func(context.Context, time.Time) (sqlstore.Pruned, error) {
+		prune(ctx, func(context.Context, time.Time) (pruned, error) {
 			t.Error("pruned")
-			return sqlstore.Pruned{}, nil
+			return pruned{}, nil
 		}, func() time.Duration { return 0 }, slog.New(slog.DiscardHandler))
 	})
 }

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"millrace/batcher"
 	"millrace/configs"
@@ -25,6 +24,7 @@ type scheduling struct {
 	dispatch  *dispatch.Dispatcher
 	hold      *hold
 	notify    *notify.Service
+	history   *history
 }
 
 // buildSchedule adds dispatch, engine and executor.
@@ -60,12 +60,13 @@ func (a *app) buildSchedule(ctx context.Context) error {
 	if err := a.buildNotify(s); err != nil {
 		return err
 	}
+	s.history = a.newHistory(s, outputs)
 	a.schedule = s
 	a.back("engine", s.engine.Run)
 	a.back("dispatch", s.dispatchWhenReady)
 	a.back("dags", a.followDAGs)
 	a.back("retention", func(ctx context.Context) error {
-		prune(ctx, store.Prune, func() time.Duration { return a.live.Load().Store.Retention }, a.log)
+		prune(ctx, s.history.round, a.retention, a.log)
 		return nil
 	})
 	return nil

@@ -10,7 +10,7 @@
 //	<dir>/LOCK       flock: one runner for each directory
 //	<dir>/socket     where the client connects, one at a time, the newest wins
 //	<dir>/journal    what was decided and seen; format in journal.go, fold in table.go
-//	<dir>/logs/      one file for each attempt, never removed here
+//	<dir>/logs/      one file for each attempt, removed by the client when the run is forgotten
 //	<dir>/state/     what tasks keep for their next try; made by them, removed by the client when the run has ended
 //	<dir>/attempts/  input.json, output.json, perhaps heartbeat and output.pipe, and the working directory of each attempt; removed or used again when its end was taken
 //

@@ -39,6 +39,9 @@ func LogName(attempt string) string {
 	return filepath.Join(logsDir, safeName(run), safeName(rest)+".log")
 }
 
+// LogDir returns where the logs of a run's attempts are, relative to the runner's directory.
+func LogDir(run string) string { return filepath.Join(logsDir, safeName(run)) }
+
 // StateName returns where the tries of a task may keep what the next one is to find, relative to the runner's directory:
 // state/<run>/<task>.<map index>. It is made by the first try that wants it, with what is above it, and removed with the run's, see package
 // localexec: most tasks want none, and directories are what a start costs.
