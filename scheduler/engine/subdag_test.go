@@ -280,3 +280,48 @@ func TestSubDAGDepth(t *testing.T) {
 		}
 	})
 }
+
+// A mapped task starts a run for each item, and asks about each; its cancel reaches all of them.
+func TestSubDAGMapped(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, map[string]string{
+			"up.yaml": "dag: up\ntasks: {each: {foreach: lists.range(3), dag: {id: down, params: {n: '${{ item }}'}}}," +
+				" ask: {foreach: lists.range(2), approval: 'Item ${{ item }}?'}}",
+			"down.yaml": "dag: down\nparams: {n: 9}\ntasks: {q: {approval: 'For ${{ params.n }}?'}}",
+		})
+		id := f.trigger("up", "x", "").ID
+		synctest.Wait()
+		list, err := f.e.Questions(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, q := range list {
+			got = append(got, q.Message)
+		}
+		slices.Sort(got)
+		if want := "For 0?,For 1?,For 2?,Item 0?,Item 1?"; strings.Join(got, ",") != want {
+			t.Errorf("got %v, want %s", got, want)
+		}
+		for i := range 2 {
+			if _, err := f.e.Decide(t.Context(), id, "ask", i, scheduler.Decision{Decision: "approve"}); err != nil {
+				t.Error(err)
+			}
+		}
+		f.stop()
+		f.start()
+		if _, err := f.e.Cancel(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		d := f.wait(id)
+		for _, run := range f.allRuns() {
+			if c := f.wait(run); c.Run.State != scheduler.StateCancelled {
+				t.Errorf("run %s of dag %s is %s", run, c.Run.DAG, c.Run.State)
+			}
+		}
+		if n := len(f.allRuns()); n != 4 {
+			t.Errorf("there are %d runs, want 4: %s", n, states(d))
+		}
+	})
+}
