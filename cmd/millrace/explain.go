@@ -33,7 +33,7 @@ func newExplainRun(g *global) *cobra.Command {
 				deadlineTable(w, d.v.Deadlines)
 				_, _ = fmt.Fprint(w, "\nTASK\tSTATE\tCODE\tWHY\n")
 				for _, t := range d.v.Tasks {
-					_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", t.Task, t.State, t.Why.Code, t.Why.Text)
+					_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", scheduler.TaskName(t.Task, t.MapIndex), t.State, t.Why.Code, t.Why.Text)
 				}
 				return nil
 			})

@@ -117,6 +117,7 @@ func runTable(w io.Writer, d scheduler.RunDetail) error {
 		_, _ = fmt.Fprintf(w, "%s\t%s%s\t%d\t%s\t%s\t%s\t%s\n", t.Task, groupCell(d, t.Group), t.State, t.Try, exitText(t), clock(t.StartedAt),
 			took(t.StartedAt, t.EndedAt), t.Reason)
 	}
+	mappedCounts(w, d)
 	childRuns(w, d.Tasks)
 	_, err := fmt.Fprintf(w, "\nlogs:\tmillrace runs logs %s\n", r.ID)
 	return err

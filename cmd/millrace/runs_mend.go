@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 func newRunsClear(g *global) *cobra.Command {
 	var task, groups string
 	var failed, downstream, dryRun bool
+	index := scheduler.NoMap
 	c := &cobra.Command{
 		Use: "clear RUN", Short: "Execute tasks of a run again, all of them or some", Args: exactArgs(1),
 		Example: `  millrace runs clear r7x3k5q2m4n6p --task load,report --dry-run
@@ -30,7 +32,14 @@ anew. What runs is killed first, and begins again when it has ended. --dry-run s
 		RunE: func(c *cobra.Command, args []string) error {
 			body := map[string]any{"failed": failed, "downstream": downstream, "dry_run": dryRun}
 			if task != "" {
-				body["tasks"] = strings.Split(task, ",")
+				names := strings.Split(task, ",")
+				if len(names) == 1 {
+					names[0] = scheduler.TaskName(task, index)
+				}
+				body["tasks"] = names
+			}
+			if index != scheduler.NoMap && (task == "" || strings.Contains(task, ",")) {
+				return &codeError{exitUsage, errors.New("--map-index needs one --task, whose item it is")}
 			}
 			if groups != "" {
 				body["groups"] = strings.Split(groups, ",")
@@ -39,6 +48,7 @@ anew. What runs is killed first, and begins again when it has ended. --dry-run s
 		},
 	}
 	c.Flags().StringVar(&task, "task", "", "only these tasks, with commas between them")
+	c.Flags().IntVar(&index, "map-index", index, "of a mapped task, only this item")
 	c.Flags().StringVar(&groups, "group", "", "the tasks of these groups, with commas between them")
 	c.Flags().BoolVar(&failed, "failed", false, "only what has failed or was cancelled")
 	c.Flags().BoolVar(&downstream, "downstream", false, "and everything that comes after")
@@ -70,6 +80,7 @@ var markStates = []string{string(scheduler.StateSuccess), string(scheduler.State
 
 func newRunsMark(g *global) *cobra.Command {
 	var task string
+	index := scheduler.NoMap
 	c := &cobra.Command{
 		Use: "mark RUN success|failed|skipped", Short: "Say how a run, or a task of it, has ended", Args: exactArgs(2),
 		Example: `  millrace runs mark r7x3k5q2m4n6p success --task load
@@ -82,10 +93,14 @@ tasks marked so, but for those that were skipped; of a run that is marked failed
 			if !slices.Contains(markStates, args[1]) || task == "" && args[1] == string(scheduler.StateSkipped) {
 				return &codeError{exitUsage, fmt.Errorf("state %q: want success or failed, or skipped with --task%s", args[1], didYouMean(args[1], markStates))}
 			}
-			return mendRun(c, g, args[0], "mark", map[string]any{"state": args[1], "task": task})
+			if index != scheduler.NoMap && task == "" {
+				return &codeError{exitUsage, errors.New("--map-index needs --task, whose item it is")}
+			}
+			return mendRun(c, g, args[0], "mark", map[string]any{"state": args[1], "task": scheduler.TaskName(task, index)})
 		},
 	}
 	c.Flags().StringVar(&task, "task", "", "this task instead of the run")
+	c.Flags().IntVar(&index, "map-index", index, "of a mapped task, only this item")
 	g.serverFlags(c)
 	g.outputFlags(c)
 	return c
@@ -117,16 +132,23 @@ func whoAsks() string {
 	return who[:min(len(who), 100)]
 }
 
+// mendedShown is how many tasks a table of what was changed has: a mapped one may have a hundred thousand.
+const mendedShown = 100
+
 func mendedTable(w io.Writer, verb string, m scheduler.Mended) error {
 	if len(m.Tasks) > 0 {
 		_, _ = fmt.Fprint(w, "TASK\tWAS\tTRIES\n")
 	}
-	for _, t := range m.Tasks {
+	for i, t := range m.Tasks {
+		if i == mendedShown {
+			_, _ = fmt.Fprintf(w, "and %d more\n", len(m.Tasks)-i)
+			break
+		}
 		was := string(t.State)
 		if t.Kill {
 			was += ", is killed first"
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\n", t.Task, was, t.Try)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\n", scheduler.TaskName(t.Task, t.MapIndex), was, t.Try)
 	}
 	if len(m.Tasks) > 0 {
 		_, _ = fmt.Fprintln(w)

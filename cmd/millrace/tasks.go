@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/url"
 	"strconv"
 
@@ -15,10 +16,7 @@ func newTasks(g *global) *cobra.Command {
 
 var taskColumns = []column[scheduler.TaskRun]{
 	{"TASK", func(t scheduler.TaskRun) string {
-		if t.MapIndex != scheduler.NoMap {
-			return t.Task + "/" + strconv.Itoa(t.MapIndex)
-		}
-		return t.Task
+		return scheduler.TaskName(t.Task, t.MapIndex)
 	}},
 	{"STATE", func(t scheduler.TaskRun) string { return string(t.State) }},
 	{"TRIES", func(t scheduler.TaskRun) string { return strconv.Itoa(t.Try) }},
@@ -36,13 +34,23 @@ func exitText(t scheduler.TaskRun) string {
 }
 
 func newTasksLs(g *global) *cobra.Command {
+	var task, state string
+	var limit int
 	c := &cobra.Command{
 		Use: "ls RUN", Aliases: []string{"list"}, Short: "List the tasks of a run, in the order of the DAG", Args: exactArgs(1),
-		Example: `  millrace tasks ls r7x3k5q2m4n6p`,
+		Example: `  millrace tasks ls r7x3k5q2m4n6p
+  millrace tasks ls r7x3k5q2m4n6p --task load --state failed`,
+		Long: `List the tasks of a run, in the order of the DAG. One with foreach is a line, in which its items are counted; --task lists these.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			api, err := g.client()
 			if err != nil {
 				return err
+			}
+			if task != "" {
+				return listItems(c, g, api, itemQuery{args[0], task, state, limit})
+			}
+			if state != "" {
+				return &codeError{exitUsage, errors.New("--state needs --task, the items of which it selects")}
 			}
 			var p page[scheduler.TaskRun]
 			if err := api.get(c.Context(), "/runs/"+url.PathEscape(args[0])+"/tasks", nil, &p); err != nil {
@@ -51,6 +59,9 @@ func newTasksLs(g *global) *cobra.Command {
 			return printRows(g, p.Items, func(t scheduler.TaskRun) string { return t.ID() }, taskColumns)
 		},
 	}
+	c.Flags().StringVar(&task, "task", "", "the items of this task, which has foreach")
+	c.Flags().StringVar(&state, "state", "", "only items in this state")
+	c.Flags().IntVar(&limit, "limit", 100, "at most so many items")
 	g.serverFlags(c)
 	g.rowFlags(c)
 	return c

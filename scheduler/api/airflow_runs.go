@@ -190,10 +190,15 @@ func (s *Server) airflowRunOf(c echo.Context) (*scheduler.RunDetail, error) {
 	if param(c, "run") == every {
 		return nil, invalid("tasks are listed for one run at a time: name it instead of ~")
 	}
-	d, err := s.run(c)
+	if s.d.Store == nil {
+		return nil, errNoSchedule
+	}
+	d, err := s.d.Store.Run(c.Request().Context(), param(c, "run"))
 	if err != nil {
 		return nil, err
 	}
+	// Airflow has no task with the index -1 once its list was made.
+	d.Tasks = slices.DeleteFunc(d.Tasks, func(t scheduler.TaskRun) bool { return t.Map != nil && t.Map.Made > 0 })
 	if dag := param(c, "dag"); dag != every && dag != d.Run.DAG {
 		return nil, fmt.Errorf("find run %s of dag %q: it is one of %q: %w", d.Run.ID, dag, d.Run.DAG, scheduler.ErrNotFound)
 	}

@@ -26,9 +26,10 @@ type pastRun struct {
 	at  archivedAt
 }
 
-// runOrPast returns a run of the store, or else of the archive; past is nil for one of the store.
+// runOrPast returns a run of the archive, or of the store, without its mapped tasks then, of which there may be a hundred thousand: they are
+// counted. past is nil for one of the store.
 func (s *Server) runOrPast(ctx context.Context, id string) (d *scheduler.RunDetail, past *pastRun, err error) {
-	d, err = s.d.Store.Run(ctx, id)
+	d, err = s.d.Store.Look(ctx, id)
 	if !errors.Is(err, scheduler.ErrNotFound) {
 		return d, nil, err
 	}

@@ -74,6 +74,11 @@ func (s *Server) getLogs(c echo.Context) error {
 		return s.pastLogs(c, q, past)
 	}
 	f := &follower{s: s, q: q}
+	if q.mapIndex != scheduler.NoMap {
+		if d, err = f.look(ctx, key{q.task, q.mapIndex}); err != nil {
+			return err
+		}
+	}
 	tasks := f.wanted(d)
 	if q.task != "" && len(tasks) == 0 {
 		return fmt.Errorf("find task %q of run %s: %w", q.task, q.run, scheduler.ErrNotFound)
@@ -83,10 +88,14 @@ func (s *Server) getLogs(c echo.Context) error {
 	}
 	f.open(c)
 	for i := range tasks {
-		if err := f.task(ctx, tasks[i], len(tasks) > 1); err != nil {
-			if errors.Is(err, errEnded) {
-				return nil
-			}
+		err := f.task(ctx, tasks[i], len(tasks) > 1)
+		if err == nil {
+			err = f.mapped(ctx, tasks[i])
+		}
+		if errors.Is(err, errEnded) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -144,7 +153,7 @@ func state(d *scheduler.RunDetail, k key) scheduler.State {
 // task copies one try of a task, or, when it follows, one after the other until the task has ended.
 func (f *follower) task(ctx context.Context, k key, titled bool) error {
 	for try, last := f.q.try, 0; ; {
-		d, err := f.s.d.Store.Run(ctx, f.q.run)
+		d, err := f.look(ctx, k)
 		if err != nil {
 			return err
 		}
@@ -208,7 +217,7 @@ func (f *follower) copy(ctx context.Context, k key, a *scheduler.Attempt) error 
 }
 
 func (f *follower) over(ctx context.Context, k key, try int) (bool, error) {
-	d, err := f.s.d.Store.Run(ctx, f.q.run)
+	d, err := f.look(ctx, k)
 	if err != nil {
 		return false, err
 	}

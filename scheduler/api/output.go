@@ -3,7 +3,6 @@ package api
 import (
 	"fmt"
 	"net/http"
-	"slices"
 
 	"github.com/labstack/echo/v4"
 
@@ -17,16 +16,15 @@ func (s *Server) taskOutput(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	d, err := s.run(c)
+	if s.d.Store == nil {
+		return errNoSchedule
+	}
+	name := param(c, "task")
+	t, err := s.taskOrPast(c.Request().Context(), param(c, "run"), name, int(mapIndex))
 	if err != nil {
 		return err
 	}
-	name := param(c, "task")
-	i := slices.IndexFunc(d.Tasks, func(t scheduler.TaskRun) bool { return t.Task == name && t.MapIndex == int(mapIndex) })
-	if i < 0 {
-		return fmt.Errorf("find task %q of run %s: %w", name, d.Run.ID, scheduler.ErrNotFound)
-	}
-	switch t := &d.Tasks[i]; {
+	switch {
 	case t.OutputRef != nil && s.d.Objects == nil:
 		return errNotHere
 	case t.OutputRef != nil:
@@ -38,6 +36,6 @@ func (s *Server) taskOutput(c echo.Context) error {
 	case len(t.Output) > 0:
 		return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, t.Output)
 	default:
-		return fmt.Errorf("task %q of run %s is %s and has put out nothing: %w", name, d.Run.ID, t.State, scheduler.ErrNotFound)
+		return fmt.Errorf("task %q of run %s is %s and has put out nothing: %w", name, t.Run, t.State, scheduler.ErrNotFound)
 	}
 }

@@ -75,6 +75,8 @@ type runDetail struct {
 	Batches  []batcher.Batch     `json:"batches"`
 	Moves    []scheduler.Move    `json:"moves"`
 	Notices  []scheduler.Notice  `json:"notices"`
+	// Mapped counts mapped tasks, which are not among Tasks, by task and state.
+	Mapped map[string]map[scheduler.State]int `json:"mapped,omitempty"`
 	// Archived is where the run is, if it is in the store no more.
 	Archived *archivedAt `json:"archived,omitempty"`
 }
@@ -144,7 +146,7 @@ func (s *Server) getRun(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	detail := runDetail{Run: runOf(d.Run), Tasks: s.shown(c, d), Attempts: list(d.Attempts), Batches: list(d.Batches), Moves: list(d.Moves), Notices: notices}
+	detail := runDetail{Run: runOf(d.Run), Tasks: s.shown(c, d), Attempts: list(d.Attempts), Batches: list(d.Batches), Moves: list(d.Moves), Notices: notices, Mapped: d.Mapped}
 	if past != nil {
 		detail.Archived = &past.at
 	}
@@ -188,6 +190,9 @@ func (s *Server) waitRun(c echo.Context) error {
 }
 
 func (s *Server) listTasks(c echo.Context) error {
+	if c.QueryParam("task") != "" {
+		return s.listMapped(c)
+	}
 	d, err := s.run(c)
 	if err != nil {
 		return err

@@ -114,6 +114,9 @@ func NewTasks(d *scheduler.RunDetail, spec *scheduler.DAG) []Task {
 			Try: try(&d.Run, t, spec.Task(t.Task)), ID: uuid(t.ID()), Logical: logical(d.Run), After: d.Run.CreatedAt, Note: orNil(t.Reason),
 			Fields: map[string]any{},
 		}
+		if t.Item != nil {
+			task.RenderedMap = orNil(t.Item.Key)
+		}
 		if a := present[t.AttemptID(t.Try)]; a != nil {
 			task.QueuedAt, task.Host = at(a.CreatedAt), orNil(a.Node)
 		}

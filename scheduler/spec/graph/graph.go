@@ -107,6 +107,9 @@ func taskNotes(t *scheduler.Task, parent string) []string {
 	if t.Rule != "" {
 		notes = append(notes, "if "+t.Rule)
 	}
+	if t.Foreach != nil {
+		notes = append(notes, "foreach "+oneLine(t.Foreach.Items))
+	}
 	if t.When != "" {
 		notes = append(notes, "when "+oneLine(t.When))
 	}
