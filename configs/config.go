@@ -25,11 +25,18 @@ type Config struct {
 	Executors Executors           `yaml:"executors"`
 	Pools     map[string]int      `yaml:"pools" reload:"yes"`
 	Notify    map[string]Notifier `yaml:"notify" reload:"yes"`
-	Batch     Batch               `yaml:"batch" reload:"yes"`
-	Batcher   Batcher             `yaml:"batcher"`
-	Sources   map[string]Source   `yaml:"sources" reload:"yes"`
-	DAGs      string              `yaml:"dags" reload:"yes"`
-	Shutdown  Shutdown            `yaml:"shutdown"`
+	// Variables, Secrets and Connections are for DAGs. Secrets are references, Connections URIs, or references to one.
+	Variables   map[string]string    `yaml:"variables" reload:"yes"`
+	Secrets     map[string]string    `yaml:"secrets" reload:"yes"`
+	Connections map[string]SecretRef `yaml:"connections" reload:"yes"`
+	// SecretKey has the keys with which secrets are encrypted in the store; "": secrets.key in the data directory.
+	SecretKey SecretRef         `yaml:"secret_key"`
+	Vault     Vault             `yaml:"vault"`
+	Batch     Batch             `yaml:"batch" reload:"yes"`
+	Batcher   Batcher           `yaml:"batcher"`
+	Sources   map[string]Source `yaml:"sources" reload:"yes"`
+	DAGs      string            `yaml:"dags" reload:"yes"`
+	Shutdown  Shutdown          `yaml:"shutdown"`
 }
 
 // Ingest is the public listener.
@@ -175,6 +182,19 @@ type Notifier struct {
 	Timeout time.Duration `yaml:"timeout" min:"0s" max:"10m"`
 }
 
+// Vault is where references vault:path#key lead: HashiCorp Vault, or what speaks its API.
+type Vault struct {
+	// Address is that of the server; "": there is none.
+	Address   string    `yaml:"address"`
+	Token     SecretRef `yaml:"token"`
+	Namespace string    `yaml:"namespace"`
+	Mount     string    `yaml:"mount"`
+	// Path is where secrets are looked for that are not in Secrets; "": nowhere.
+	Path    string        `yaml:"path"`
+	Timeout time.Duration `yaml:"timeout" min:"10ms" max:"1m"`
+	Cache   time.Duration `yaml:"cache" min:"0s" max:"1h"`
+}
+
 // Batch says when a lane is cut. In a source, a zero value takes that of the top level.
 type Batch struct {
 	MaxEvents    int64         `yaml:"max_events" min:"1"`
@@ -269,6 +289,7 @@ func Default() Config {
 			MaxEvents: 50_000, MaxBytes: 64 << 20, MaxAge: 10 * time.Second,
 			Format: "ndjson", Compression: "gzip", DedupeWindow: 24 * time.Hour,
 		},
+		Vault:    Vault{Mount: "secret", Timeout: 5 * time.Second, Cache: 30 * time.Second},
 		Batcher:  Batcher{Memory: 128 << 20, DedupeMemory: 64 << 20},
 		DAGs:     "./dags",
 		Shutdown: Shutdown{Timeout: 20 * time.Second},

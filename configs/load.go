@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"millrace/scheduler/vars"
 )
 
 // EnvPrefix starts the names of environment variables that are configuration; "__" separates levels. Of names without it only those of keys at
@@ -90,10 +92,10 @@ func Load(base Config, file string, environ []string) (*Loaded, error) {
 }
 
 // envPath returns the key that a variable sets. Names have "__" between levels; of those without, only the ones of keys at the top are
-// configuration: MILLRACE_SERVER and the variables of tasks are not.
+// configuration: MILLRACE_SERVER and the variables of tasks are not, and neither are the values of DAGs, MILLRACE_VAR_… and MILLRACE_CONN_….
 func envPath(name string) (string, bool) {
 	rest, ok := strings.CutPrefix(name, EnvPrefix)
-	if !ok {
+	if !ok || strings.HasPrefix(name, vars.VarPrefix) || strings.HasPrefix(name, vars.ConnPrefix) {
 		return "", false
 	}
 	path := strings.ToLower(strings.ReplaceAll(rest, "__", "."))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -102,7 +103,7 @@ func TestReference(t *testing.T) {
 			b.WriteString("| **`" + k.Path + "`** | | | " + k.Doc + " ↻ |\n")
 			continue
 		}
-		if k.Type == "mapping" && k.Path != "sources.*.lanes" && k.Path != "notify.*.headers" && k.Path != "pools" {
+		if k.Type == "mapping" && !slices.Contains([]string{"sources.*.lanes", "pools", "notify.*.headers", "variables", "secrets", "connections"}, k.Path) {
 			fmt.Fprintf(&b, "| **`%s`** | | | %s |\n", k.Path, k.Doc)
 			continue
 		}

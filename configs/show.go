@@ -45,6 +45,9 @@ func (l *Loaded) collect(path string, v reflect.Value, out *[]Value) {
 		}
 	default:
 		set := Value{Path: path, Value: plainTree(v), Origin: l.originOf(path)}
+		if hidden(path) {
+			set.Value = stars
+		}
 		if set.Origin == originFile {
 			set.Line = l.places[path].line
 		}
@@ -121,6 +124,8 @@ func named(path string) bool {
 func tree(path string, v reflect.Value) any {
 	out := yaml.MapSlice{}
 	switch {
+	case hidden(path):
+		return stars
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
 			key := v.Type().Field(i).Tag.Get("yaml")

@@ -58,6 +58,7 @@ func (l *Loaded) Validate() error {
 	c.sizes()
 	c.pools()
 	c.notifiers()
+	c.dagValues()
 	c.roles()
 	c.sources()
 	return c.faults.or()

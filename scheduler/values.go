@@ -141,3 +141,9 @@ type Values interface {
 	// value of the query. Errors as of Secret.
 	Connection(ctx context.Context, name string) (map[string]string, error)
 }
+
+// ValueIndex says what there is, without reading it.
+type ValueIndex interface {
+	// Known reports whether some source has a value, or might: Vault is not asked. It does not block.
+	Known(kind, name string) bool
+}

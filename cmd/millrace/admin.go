@@ -17,8 +17,8 @@ import (
 )
 
 func newAdmin(g *global) *cobra.Command {
-	return group("admin", "Back up and restore the scheduler's state, look at its archive, move the objects",
-		newAdminBackup(g), newAdminRestore(g), newAdminResume(g), newAdminMoveChain(g), newAdminArchive(g))
+	return group("admin", "Back up and restore the scheduler's state, look at its archive, move the objects, rotate the key of secrets",
+		newAdminBackup(g), newAdminRestore(g), newAdminResume(g), newAdminMoveChain(g), newAdminArchive(g), newAdminRotateKey(g), newAdminAudit(g))
 }
 
 func newAdminBackup(g *global) *cobra.Command {

@@ -50,7 +50,8 @@ type walked struct {
 	Version, Health map[string]any
 	Pools           []map[string]any
 	Pool            map[string]any
-	Variables       struct{ Variables []any }
+	Variables       struct{ Variables []map[string]any }
+	Connections     struct{ Connections []map[string]any }
 	ImportErrors    struct {
 		Errors []struct {
 			File string `json:"filename"`
@@ -147,6 +148,9 @@ func (s *server) airflowRuns() {
 		s.t.Fatalf("track: %d, %v", status, err)
 	}
 	var long [2]scheduler.Run
+	s.cli("vars", "set", "region", "eu")
+	s.cli("vars", "set", "--secret", "stripe", "sk_live_1")
+	s.cli("conns", "set", "db", "postgres://u:hunter2@h/d")
 	for i := range long {
 		s.cliJSON(&long[i], "dags", "trigger", "long")
 	}
@@ -183,8 +187,11 @@ func (w *walked) checkSystem(t *testing.T) {
 	if len(w.Pools) != 1 || w.Pools[0]["name"] != "default_pool" || w.Pool["running_slots"] != 1.0 || w.Pool["occupied_slots"] != 1.0 {
 		t.Errorf("pools: got %v and %v, want the default one with one slot taken", w.Pools, w.Pool)
 	}
-	if len(w.Variables.Variables) != 0 {
-		t.Errorf("variables: got %v, want none", w.Variables)
+	if v := w.Variables.Variables; len(v) != 1 || v[0]["key"] != "region" || v[0]["value"] != "eu" {
+		t.Errorf("variables: got %v, want region alone", v)
+	}
+	if c := w.Connections.Connections; len(c) != 1 || c[0]["connection_id"] != "db" || c[0]["host"] != "h" || c[0]["password"] != "***" {
+		t.Errorf("connections: got %v, want db without its password", c)
 	}
 }
 

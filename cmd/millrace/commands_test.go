@@ -342,6 +342,8 @@ func TestOutputs(t *testing.T) {
 	if text, code := s.cli("backfill", first(dag), "--batch", first(batch), "--reprocess", "all", "--id", "fill", "--wait"); code != exitOK {
 		t.Errorf("backfill: exit code %d\n%s", code, text)
 	}
+	s.cli("vars", "set", "region", "eu")
+	s.cli("conns", "set", "db", "sqlite:///x.db")
 	args := map[string][]string{
 		"millrace send": {"web", "--to", "http://" + s.ingest}, "millrace events tail": {"--from", "start", "--limit", "1"},
 		"millrace batches show": {first(batch)}, "millrace where": {first(receipt)}, "millrace dags show": {first(dag)},
@@ -354,6 +356,7 @@ func TestOutputs(t *testing.T) {
 		"millrace replay": {first(run), "--wait"}, "millrace backfill": {first(dag), "--batch", first(batch), "--dry-run"},
 		"millrace backfill show": {"fill"}, "millrace backfill wait": {"fill"}, "millrace backfill pause": {"fill"},
 		"millrace backfill resume": {"fill"}, "millrace backfill cancel": {"fill"},
+		"millrace vars get": {"region"}, "millrace vars set": {"region", "eu"}, "millrace conns get": {"db"}, "millrace conns set": {"db", "sqlite:///x.db"},
 	}
 	// These are asked for elsewhere: they need another state, or take long.
 	elsewhere := []string{"millrace tasks approve", "millrace tasks reject", "millrace batches tail", "millrace bench ingest", "millrace bench e2e", "millrace log accept-loss",

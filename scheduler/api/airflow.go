@@ -34,7 +34,10 @@ func (s *Server) airflow() []route {
 
 		{get, v2 + "/pools", guarded, false, s.airflowPools},
 		{get, v2 + "/pools/:pool", guarded, false, s.airflowPool},
-		{get, v2 + "/variables", guarded, false, s.airflowVariables},
+		{get, v2 + "/variables", guarded, false, s.withValues(s.airflowVariables)},
+		{get, v2 + "/variables/:key", guarded, false, s.withValues(s.airflowVariable)},
+		{get, v2 + "/connections", guarded, false, s.withValues(s.airflowConnections)},
+		{get, v2 + "/connections/:connection", guarded, false, s.withValues(s.airflowConnection)},
 
 		{get, dags, guarded, false, s.airflowDAGs},
 		{get, dag, guarded, false, s.airflowDAG},
@@ -142,13 +145,6 @@ func (s *Server) airflowPool(c echo.Context) error {
 		return fmt.Errorf("find pool %q: 'millrace pools ls' lists them: %w", name, scheduler.ErrNotFound)
 	}
 	return c.JSON(http.StatusOK, pools[i])
-}
-
-func (s *Server) airflowVariables(c echo.Context) error {
-	if _, err := windowOf(c, "order_by", "variable_key_pattern"); err != nil {
-		return err
-	}
-	return c.JSON(http.StatusOK, airflow.Variables{Variables: []struct{}{}})
 }
 
 // Bounds of Airflow's pages, which count from an offset: what is before it must be passed over.

@@ -473,8 +473,8 @@ func TestAirflowSystem(t *testing.T) {
 	if r.getV2("/variables", http.StatusOK, &body); fmt.Sprint(body["variables"]) != "[]" || body["total_entries"] != 0.0 {
 		t.Errorf("variables: got %v, want none", body)
 	}
-	away := newRig(t, func(d *Deps, _ *Options) { d.Store, d.Control, d.Explain = nil, nil, nil })
-	for _, path := range []string{"/pools", "/dags", "/dags/x", "/dags/~/dagRuns", "/importErrors", "/monitor/health"} {
+	away := newRig(t, func(d *Deps, _ *Options) { d.Store, d.Control, d.Explain, d.Values = nil, nil, nil, nil })
+	for _, path := range []string{"/pools", "/variables", "/connections/pg", "/dags", "/dags/x", "/dags/~/dagRuns", "/importErrors", "/monitor/health"} {
 		away.getV2(path, http.StatusNotImplemented, &body)
 	}
 }

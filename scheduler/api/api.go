@@ -18,6 +18,7 @@ import (
 	"millrace/batcher"
 	"millrace/ingest"
 	"millrace/scheduler"
+	"millrace/scheduler/vars"
 )
 
 // Deps are what the console shows and asks. What is nil is not in this process: routes that need it answer with the code "not_here".
@@ -35,6 +36,9 @@ type Deps struct {
 	Notifications scheduler.Notifications
 	// PlanBackfill says which runs a request for a backfill makes.
 	PlanBackfill func(ctx context.Context, s scheduler.BackfillSpec) (*scheduler.BackfillPlan, error)
+	// Values are the variables, secrets and connections. TestConnection speaks to what one leads to, by its fields, and says what it found.
+	Values         *vars.Registry
+	TestConnection func(ctx context.Context, fields map[string]string) (string, error)
 	// Executors by the name that stands in an attempt.
 	Executors map[string]scheduler.Executor
 	Catalogue batcher.Catalogue
@@ -191,7 +195,7 @@ func New(d Deps, o Options) (*Server, error) {
 	if s.pages, err = newPages(o.BasePath); err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
-	s.routes = slices.Concat(s.table(), s.airflow(), s.profiles())
+	s.routes = slices.Concat(s.table(), s.valueRoutes(), s.airflow(), s.profiles())
 	s.handler = s.mount()
 	return s, nil
 }

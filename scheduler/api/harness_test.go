@@ -59,6 +59,9 @@ func newRig(t *testing.T, change ...func(*Deps, *Options)) *rig {
 		Sources: func() []ingest.Source {
 			return []ingest.Source{{Tenant: "default", Name: "web", Kind: ingest.KindClickstream}}
 		},
+		Values: newValues(t), TestConnection: func(_ context.Context, fields map[string]string) (string, error) {
+			return "", errors.New("no route to " + fields["uri"])
+		},
 		Verify: func(context.Context) (any, error) { return map[string]any{"ok": true}, nil },
 		Config: func() any { return []map[string]string{{"path": "data_dir", "value": ".", "origin": "default"}} },
 		CompileDAGs: func(_ string, text []byte) ([]*scheduler.DAG, error) {

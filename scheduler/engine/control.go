@@ -61,7 +61,11 @@ func (e *Engine) Start(ctx context.Context, in trigger.Intake) error {
 // fault; the DAGs of a file that is gone start nothing more, and their runs go on.
 func (e *Engine) SetDAGs(ctx context.Context, set spec.Set) error {
 	done := make(answer, 1)
-	return e.ask(ctx, &dagSet{set: set, done: done}, done)
+	err := e.ask(ctx, &dagSet{set: set, done: done}, done)
+	if err == nil {
+		e.warnUnset()
+	}
+	return err
 }
 
 func (e *Engine) report(ctx context.Context, executor string, list []scheduler.Report) error {

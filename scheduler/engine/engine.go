@@ -120,6 +120,8 @@ type Engine struct {
 	rng       *rand.Rand // the loop's own
 	launchers map[string]*launcher
 
+	warned sync.Map // what was said of values that are not set, once for each version
+
 	view  view
 	gate  gate
 	watch watchers

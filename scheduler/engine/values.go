@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -69,4 +70,30 @@ func (l *launcher) unresolved(ctx context.Context, p *plan.Pending, err error) {
 		return
 	}
 	l.giveUp(ctx, p.ID(), scheduler.OutcomeLost, err)
+}
+
+// warnUnset says once of each version which values its tasks use that nobody has: such a task fails when it is launched.
+func (e *Engine) warnUnset() {
+	known, ok := e.opts.Values.(scheduler.ValueIndex)
+	if !ok {
+		return
+	}
+	kinds := map[string]string{"vars": scheduler.ValueVariable, "secrets": scheduler.ValueSecret, "conns": scheduler.ValueConnection}
+	e.view.mu.Lock()
+	dags := maps.Clone(e.view.dags)
+	e.view.mu.Unlock()
+	for id, dag := range dags {
+		if dag == nil {
+			continue // its file never was good
+		}
+		for _, ref := range dag.Uses() {
+			kind := kinds[ref.Root]
+			if ref.Optional || known.Known(kind, ref.Name) {
+				continue
+			}
+			if _, said := e.warned.LoadOrStore(dag.Version+" "+kind+" "+ref.Name, true); !said {
+				e.log.Warn("a task uses a value that is not set", "dag", id, "kind", kind, "name", ref.Name)
+			}
+		}
+	}
 }

@@ -60,6 +60,8 @@ func (k *keeper) Secret(_ context.Context, name string) (string, error) {
 	return "sk_live_1", nil
 }
 
+func (k *keeper) Known(_, name string) bool { return name == "stripe" || name == "switch" }
+
 func (k *keeper) Connection(context.Context, string) (map[string]string, error) {
 	return nil, errors.New("no connection here")
 }
@@ -78,6 +80,7 @@ func TestSecretsOfAttempts(t *testing.T) {
 		f.setDAGs(map[string]string{
 			"a.yaml": "dag: a\ntasks: {one: {run: x, when: 'vars.switch == \"on\"', env: {T: 'Bearer ${{ secrets.stripe }}'}}}",
 			"b.yaml": "dag: b\ntasks: {one: {run: x, retry: 3, env: {T: '${{ secrets.other }}'}}}",
+			"d.yaml": "dag: d\ntasks: [",
 			"c.yaml": "dag: c\ntasks: {one: {run: x, retry: 3, env: {T: '${{ vars.other }}'}}}",
 		})
 		k.busy.Store(2)

@@ -80,7 +80,7 @@ var dagKeys = []Key{
 	is("description", anyText, "What the DAG is for, in a line."),
 	is("owner", anyText, "Who looks after it."),
 	is("tags", texts, "Words to find it by."),
-	is("env", variables, "Variables of every task; a task's own win. ${{ }} takes params, batch, batches, inputs, totals, trigger, run and tasks."),
+	is("env", variables, "Variables of every task; a task's own win. ${{ }} takes params, batch, batches, inputs, totals, trigger, run, tasks, vars, secrets and conns."),
 	is("defaults", mapping, "What tasks have that do not say otherwise."),
 	is("concurrency", count(maxSlots).or("mapping"), "How many runs may be under way at once: so many, or as the mapping says. Default: no bound."),
 	is("concurrency.group", anyScalar, "Runs for which this is the same count together. ${{ }} takes params, batch, batches, totals, trigger and run. Default: all runs of the DAG."),

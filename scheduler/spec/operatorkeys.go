@@ -32,7 +32,7 @@ var runKeys = []Key{
 	is("tasks.*.wait.object", anyText, "A key of the object store, a URI in it, or a file (absolute path). ${{ }} anywhere. Required."),
 	is("tasks.*.wait.poll", duration, "Time from one look to the next. Default: 30s."),
 	is("tasks.*.sql", mapping, "Instead of run: statements are executed in one transaction, in PostgreSQL or SQLite."),
-	is("tasks.*.sql.connection", anyText, "env:NAME or file:PATH, where the URL of the database is found; or sqlite:PATH. Required."),
+	is("tasks.*.sql.connection", anyText, "conn:NAME, a connection of the installation; env:NAME or file:PATH, where the URL of the database is found; or sqlite:PATH. Required."),
 	is("tasks.*.sql.statement", texts, "One statement or several, without ${{ }}: write @name, and the value below params."),
 	is("tasks.*.sql.file", anyText, "Instead of statement: an absolute path of a file with one statement, read when an attempt starts."),
 	is("tasks.*.sql.params", anyMapping, "Values of @name, with ${{ }}. @idempotency_key and @run_id are given."),

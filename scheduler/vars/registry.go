@@ -66,7 +66,10 @@ type Registry struct {
 // id names a stored value.
 type id struct{ kind, name string }
 
-var _ scheduler.Values = (*Registry)(nil)
+var (
+	_ scheduler.Values     = (*Registry)(nil)
+	_ scheduler.ValueIndex = (*Registry)(nil)
+)
 
 // Open reads what the store has. A value whose key is gone is no error here: it is one for those who ask for it.
 func Open(ctx context.Context, store scheduler.ValueStore, keys *Keyring, conf Config, opts Options) (*Registry, error) {
@@ -414,4 +417,10 @@ func (r *Registry) showConnection(ctx context.Context, name string) scheduler.Co
 		c.Description = "can not be read: " + err.Error()
 	}
 	return c
+}
+
+// Known implements scheduler.ValueIndex.
+func (r *Registry) Known(kind, name string) bool {
+	conf := r.config()
+	return len(r.sources(kind, name)) > 0 || kind == scheduler.ValueSecret && conf.Vault != nil && conf.Path != ""
 }

@@ -108,3 +108,9 @@ func (a *address) shown() scheduler.Connection {
 	}
 	return c
 }
+
+// CheckURI reports what is wrong with the URI of a connection. The error has no part of it.
+func CheckURI(text string) error {
+	_, err := parse(text)
+	return err
+}

@@ -20,6 +20,7 @@ import (
 	"millrace/configs"
 	"millrace/ingest/gateway"
 	"millrace/ingest/wal"
+	"millrace/scheduler/vars/vault"
 	"millrace/trigger/natsbus"
 )
 
@@ -59,6 +60,7 @@ type app struct {
 	catalogue *chain.Reader
 	worker    *seal.Worker
 	bus       *natsbus.Bus
+	vault     *vault.Client // nil if there is none
 	schedule  *scheduling
 	console   string         // where it is, as a URL
 	consoleAt string         // its scheme and address alone

@@ -48,6 +48,7 @@ func (a *app) buildConsole(_ context.Context) error {
 		deps.Prune = s.history.now(a.retention)
 		deps.Approve = s.engine
 		deps.Backfiller, deps.PlanBackfill = s.engine, backfill.New(s.store, s.engine, judge{}, a.catalogue).Plan
+		deps.Values, deps.TestConnection = s.values, testConnection
 	}
 	srv, err := api.New(deps, api.Options{
 		Token: token, BasePath: c.BasePath, Hosts: c.Hosts, Redact: c.Redact, TLS: c.TLS.On(), Pprof: c.Pprof,

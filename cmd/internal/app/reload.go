@@ -107,6 +107,9 @@ func (a *app) reload() error {
 		a.certs[section].current.Store(cert)
 	}
 	a.live.Store(merged)
+	if a.schedule != nil {
+		a.schedule.values.Configure(a.valuesOf(merged))
+	}
 	a.sources.now.Store(&sources)
 	select {
 	case a.reloads.dags <- struct{}{}:

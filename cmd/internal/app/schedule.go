@@ -13,6 +13,7 @@ import (
 	taskout "millrace/scheduler/output"
 	"millrace/scheduler/spec"
 	"millrace/scheduler/sqlstore"
+	"millrace/scheduler/vars"
 	"millrace/trigger/dispatch"
 )
 
@@ -25,6 +26,7 @@ type scheduling struct {
 	hold      *hold
 	notify    *notify.Service
 	history   *history
+	values    *vars.Registry
 }
 
 // buildSchedule adds dispatch, engine and executor.
@@ -47,8 +49,11 @@ func (a *app) buildSchedule(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.values, err = a.openValues(ctx, store); err != nil {
+		return err
+	}
 	s.engine, err = engine.New(store, s.executors, engine.Options{
-		Operators: operators, Env: a.taskEnv(), Outputs: outputs, Logger: a.log, Registerer: a.metrics, Noticed: func() { s.notify.Wake() },
+		Operators: operators, Env: a.taskEnv(), Values: s.values, Outputs: outputs, Logger: a.log, Registerer: a.metrics, Noticed: func() { s.notify.Wake() },
 	})
 	if err != nil {
 		return err

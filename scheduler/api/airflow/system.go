@@ -106,12 +106,6 @@ func (p *Pool) add(s scheduler.Slots) {
 	p.Running, p.Open = p.Occupied-p.Queued, max(0, p.Slots-p.Occupied)
 }
 
-// Variables is Airflow's VariableCollectionResponse. It is empty: there are none that may be shown.
-type Variables struct {
-	Variables []struct{} `json:"variables"`
-	Total     int        `json:"total_entries"`
-}
-
 // Token is the simple auth manager's LoginResponse.
 type Token struct {
 	Access string `json:"access_token"`

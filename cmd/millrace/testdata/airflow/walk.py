@@ -97,6 +97,7 @@ def main(url, password):
             "pools": [plain(p) for p in by_offset(lambda **page: (lambda a: (a.pools, a.total_entries))(airflow.PoolApi(client).get_pools(**page)))],
             "pool": plain(airflow.PoolApi(client).get_pool("default_pool")),
             "variables": plain(airflow.VariableApi(client).get_variables()),
+            "connections": plain(airflow.ConnectionApi(client).get_connections()),
             "import_errors": plain(airflow.ImportErrorApi(client).get_import_errors()),
             "dags": [], "details": {}, "runs": {}, "cursor": {}, "tasks": {}, "states": {},
         }
