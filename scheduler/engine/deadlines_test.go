@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -208,7 +209,7 @@ func TestDeadlineWhileTheStoreIsAway(t *testing.T) {
 		f.world.play(exits(64))
 		id := f.trigger("a", "x", "").ID
 		f.wait(id)
-		away.until = time.Now().Add(3 * time.Minute)
+		away.until.Store(time.Now().Add(3 * time.Minute).UnixNano())
 		time.Sleep(2 * time.Minute)
 		want(t, len(f.told()), 0)
 		time.Sleep(2 * time.Minute)
@@ -219,12 +220,12 @@ func TestDeadlineWhileTheStoreIsAway(t *testing.T) {
 // awayStore does not answer for runs until a time.
 type awayStore struct {
 	*schedulertest.Store
-	until time.Time
+	until atomic.Int64 // Unix nanoseconds
 }
 
 // Run implements scheduler.Store.
 func (s *awayStore) Run(ctx context.Context, id string) (*scheduler.RunDetail, error) {
-	if time.Now().Before(s.until) {
+	if time.Now().UnixNano() < s.until.Load() {
 		return nil, scheduler.ErrUnavailable
 	}
 	return s.Store.Run(ctx, id)
