@@ -26,6 +26,18 @@ func newValues(t *testing.T) *vars.Registry {
 	return r
 }
 
+// valueQuestions are for TestAnswersFitDocument.
+var valueQuestions = []question{
+	{"PUT", "/variables/region", `{"value":"eu","description":"where","by":"ann"}`, 200}, {"PUT", "/variables/stripe", `{"value":"sk_live_1","secret":true}`, 200},
+	{"PUT", "/variables/a%20b", `{"value":"x"}`, 422}, {"PUT", "/variables/region", `{"valu":"eu"}`, 422}, {"PUT", "/variables/region", `{}`, 422},
+	{"POST", "/variables", `{"variables":[{"name":"api_token","value":"tk"},{"name":"n","value":"7"}]}`, 200}, {"POST", "/variables", `{"variables":[{"name":"x"}]}`, 422}, {"GET", "/variables", "", 200}, {"GET", "/variables/stripe", "", 200}, {"GET", "/variables/none", "", 404},
+	{"DELETE", "/variables/n?by=ann", "", 200}, {"DELETE", "/variables/n", "", 404},
+	{"PUT", "/connections/pg", `{"uri":"postgres://etl:hunter2@db:5433/prod?sslmode=require&api_key=kk77"}`, 200}, {"PUT", "/connections/pg", `{"uri":"db"}`, 422},
+	{"GET", "/connections", "", 200}, {"GET", "/connections/pg", "", 200}, {"GET", "/connections/none", "", 404},
+	{"POST", "/connections/pg/test", "", 200}, {"POST", "/connections/none/test", "", 404}, {"POST", "/admin/rotate-key", `{"by":"ann","drop":true}`, 200}, {"POST", "/admin/rotate-key", `{"dropp":true}`, 422},
+	{"DELETE", "/connections/pg", "", 200}, {"DELETE", "/connections/pg", "", 404}, {"GET", "/audit?limit=3", "", 200}, {"GET", "/audit?limit=0", "", 422},
+}
+
 // No answer of any route has a secret, whatever is asked.
 func TestSecretsAreNotAnswered(t *testing.T) {
 	t.Parallel()
