@@ -29,6 +29,8 @@ type Attempt struct {
 	Params        json.RawMessage
 	Upstream      map[string]json.RawMessage
 	UpstreamFiles map[string]string
+	// Item is the element of a mapped task, as JSON; [Item] reads it.
+	Item json.RawMessage
 
 	// Logger takes what the task says; nil discards. Tasks use [Attempt.Log].
 	Logger *slog.Logger
@@ -143,6 +145,7 @@ func readAttempt(env func(string) string) (*Attempt, error) {
 		Params   json.RawMessage            `json:"params"`
 		Upstream map[string]json.RawMessage `json:"upstream"`
 		Far      map[string]far             `json:"upstream_refs"`
+		Item     json.RawMessage            `json:"item"`
 	}
 	if err := json.Unmarshal(text, &doc); err != nil {
 		return nil, fmt.Errorf("read input %s: %w", path, err)
@@ -153,7 +156,7 @@ func readAttempt(env func(string) string) (*Attempt, error) {
 	}
 	a := &Attempt{
 		Run: doc.Run, Task: doc.Task, Trigger: doc.Trigger, Batches: doc.Batches, Params: doc.Params, Upstream: doc.Upstream,
-		UpstreamFiles: filesOf(doc.Far), MapIndex: -1, IdempotencyKey: env("MILLRACE_IDEMPOTENCY_KEY"),
+		UpstreamFiles: filesOf(doc.Far), Item: doc.Item, MapIndex: -1, IdempotencyKey: env("MILLRACE_IDEMPOTENCY_KEY"),
 		StateDir: env("MILLRACE_STATE"), HeartbeatFile: env("MILLRACE_HEARTBEAT"),
 	}
 	for name, to := range map[string]*int{"MILLRACE_TRY": &a.Try, "MILLRACE_MAP_INDEX": &a.MapIndex} {

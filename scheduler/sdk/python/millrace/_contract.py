@@ -104,6 +104,8 @@ class Inputs:
     try_number: int = 1
     #: index of a mapped task, else -1
     map_index: int = -1
+    #: the element of a mapped task, else None
+    item: Any = None
     #: the document as it stands
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -130,6 +132,7 @@ def inputs() -> Inputs:
         upstream=_upstream(document),
         try_number=int(os.environ.get("MILLRACE_TRY") or 1),
         map_index=int(os.environ.get("MILLRACE_MAP_INDEX") or -1),
+        item=document.get("item"),
         raw=document,
     )
 
