@@ -55,10 +55,10 @@ func Sensitive(name string) bool {
 	return low == "key" || strings.HasSuffix(low, "_key")
 }
 
-// ErrNoValue: no source has a value of that name. A caller can not mend it by asking again.
+// ErrNoValue says that no source has a value of that name. A caller can not mend it by asking again.
 var ErrNoValue = errors.New("is not set")
 
-// ErrValueBusy: whoever keeps the value does not answer now.
+// ErrValueBusy says that whoever keeps the value does not answer now.
 var ErrValueBusy = errors.New("can not be read now")
 
 // StoredValue is a variable, a secret or a connection as the store has it. Kind and Name are its key, and a name is that of a variable or of a

@@ -285,7 +285,7 @@ func TestDeadlineOfAGroup(t *testing.T) {
 		want(t, f.told(), []string{"n deadline "})
 		n := f.notices()[0]
 		b := bodyOf(t, &n)
-		in, run := f.fires("g1", "g1", one, two)
+		_, run := f.fires("g1", "g1", one, two)
 		if b.Run != run || n.Run != run || b.Batch != one.ID || b.Batches != 2 || b.URL != "batches/"+one.ID || !strings.HasPrefix(b.Reason, "2 batches wait in an open group") ||
 			b.Deadline == nil || b.Deadline.Rule != "1m after batch_sealed" {
 			t.Errorf("got %+v", b)
@@ -294,7 +294,7 @@ func TestDeadlineOfAGroup(t *testing.T) {
 		if why, _ = f.e.BatchDeadlines(t.Context(), two.ID); len(why["a/r"]) != 1 || why["a/r"][0].MissedAt.IsZero() {
 			t.Errorf("got the deadlines %+v, want one that was missed", why)
 		}
-		in, _ = f.fires("g1", "g1", one, two)
+		in, _ := f.fires("g1", "g1", one, two)
 		f.intakes(in)
 		time.Sleep(time.Hour)
 		want(t, len(f.told()), 1)

@@ -56,15 +56,6 @@ func (r *receiver) requests() []request {
 	return append([]request(nil), r.got...)
 }
 
-// status answers with codes, one after the other, and then with 200.
-func status(codes ...int) func(int, http.ResponseWriter, *http.Request) {
-	return func(n int, w http.ResponseWriter, _ *http.Request) {
-		if n <= len(codes) {
-			http.Error(w, "no", codes[n-1])
-		}
-	}
-}
-
 func newService(t *testing.T, outbox scheduler.Outbox, notifiers ...Notifier) *Service {
 	t.Helper()
 	s, err := New(outbox, notifiers, Options{Console: func() string { return "https://console.example/base/" }, Env: []string{"PATH=" + os.Getenv("PATH")}})
