@@ -234,7 +234,7 @@ func (p *tryPrinter) move(m scheduler.Move) {
 	if m.Reason != "" {
 		text += ": " + m.Reason
 	}
-	_, _ = fmt.Fprintf(p.w, "%-*s = %s\n", p.width, m.Task, text)
+	_, _ = fmt.Fprintf(p.w, "%-*s = %s\n", p.width, scheduler.TaskName(m.Task, m.MapIndex), text)
 }
 
 func (p *tryPrinter) output(task, line string) {

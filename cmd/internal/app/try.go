@@ -252,7 +252,7 @@ func (t *trial) tell(ctx context.Context, d *scheduler.RunDetail) {
 			task := scheduler.TaskRun{Run: m.Run, Task: m.Task, MapIndex: m.MapIndex}
 			attempt := task.AttemptID(m.Try)
 			if t.seen[attempt] == nil {
-				t.seen[attempt] = &output{task: m.Task}
+				t.seen[attempt] = &output{task: scheduler.TaskName(m.Task, m.MapIndex)}
 			}
 			if m.To.Terminal() || m.To == scheduler.StateUpForRetry {
 				t.read(ctx, attempt, true)
