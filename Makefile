@@ -26,8 +26,8 @@ lint: ## staticcheck, as configured in staticcheck.conf
 test: ## the tests of all packages, with the race detector; simulations run few schedules here
 	set -o pipefail; $(GO) test -race -json -timeout 20m -skip '^TestSoak' $$($(GO) list ./... | grep -v -e /cmd/millrace$$ -e /batcher/seal$$ -e /chaintest$$) | $(GO) run ./cmd/internal/testsum
 
-sim: ## the batcher's worker: 20,000 simulated schedules, then real processes that are killed at each step; without the race detector
-	set -o pipefail; $(GO) test -json -p 1 -timeout 20m ./batcher/seal ./cmd/internal/chaintest | $(GO) run ./cmd/internal/testsum
+sim: ## 20,000 simulated schedules of the batcher's worker, 10,000 of the scheduler, real processes that are killed; without the race detector
+	set -o pipefail; $(GO) test -json -p 1 -timeout 20m -skip '^TestSoak' ./batcher/seal ./cmd/internal/chaintest ./scheduler/engine | $(GO) run ./cmd/internal/testsum
 
 e2e: ## the built binary as its users meet it: README, faults, figures; alone, so that figures mean something
 	set -o pipefail; $(GO) test -json -timeout 20m -skip '^TestSoak' ./cmd/millrace | $(GO) run ./cmd/internal/testsum
@@ -36,7 +36,7 @@ docs: ## write the reference of the command line, docs/cli
 	$(GO) run ./cmd/millrace docs docs/cli
 
 soak: ## the long tests: docs/testing.md says what each needs and when it last ran
-	MILLRACE_SOAK=1 $(GO) test -timeout 60m -run Soak -v ./cmd/... ./scheduler/sqlstore
+	MILLRACE_SOAK=1 $(GO) test -timeout 60m -run Soak -v ./cmd/... ./scheduler/sqlstore ./scheduler/engine
 
 fuzz: ## each fuzz target for 20 seconds
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \

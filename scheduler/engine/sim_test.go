@@ -22,8 +22,6 @@ import (
 // The simulation runs the engine's own rounds and launchers, one operation at a time, with a store and an executor that fail, lose answers
 // and outlive crashes, which may come before and after every operation. Each schedule follows from its seed.
 
-const simSchedules = 3200
-
 // simDAGs are the files that schedules draw from.
 var simDAGs = func() []spec.File {
 	var files []spec.File

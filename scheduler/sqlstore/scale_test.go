@@ -143,6 +143,40 @@ func TestCountRuns(t *testing.T) {
 	counted("runs that are gone")
 }
 
+// TestLists: with 10,000 runs, nine tenths of them in one DAG, the pages of that DAG have each of its runs once, newest first. What a page takes is
+// printed.
+func TestLists(t *testing.T) {
+	t.Parallel()
+	const runs = 10_000
+	s := openTest(t, t.TempDir())
+	fill(t, s, runs)
+	seen := map[string]bool{}
+	var newest time.Time
+	var took []time.Duration
+	for q := (scheduler.RunQuery{DAG: "big"}); ; {
+		began := time.Now()
+		page, next, err := s.Runs(t.Context(), q)
+		took = append(took, time.Since(began))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range page {
+			if seen[r.ID] || r.DAG != "big" || !newest.IsZero() && r.CreatedAt.After(newest) {
+				t.Fatalf("run %s of %s, made at %v, comes after one of %v, or twice", r.ID, r.DAG, r.CreatedAt, newest)
+			}
+			seen[r.ID], newest = true, r.CreatedAt
+		}
+		if q.Before = next; next == "" {
+			break
+		}
+	}
+	slices.Sort(took)
+	t.Logf("measured: %d pages of %d runs: slowest %v, p50 %v", len(took), len(seen), took[len(took)-1], took[len(took)/2])
+	if want := runs * 9 / 10; len(seen) != want {
+		t.Errorf("got %d runs, want %d", len(seen), want)
+	}
+}
+
 // TestSoakLists measures the lists with a million runs of five tasks each, nine tenths of them in one DAG.
 func TestSoakLists(t *testing.T) {
 	if os.Getenv("MILLRACE_SOAK") == "" {
