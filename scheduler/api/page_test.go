@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"millrace/scheduler"
+	"millrace/scheduler/schedulertest"
 )
 
 // TestPagesEscape puts what a sender or a task may write onto every page: nothing of it may become markup.
@@ -52,6 +53,14 @@ func TestPages(t *testing.T) {
 		}
 	}
 	b, run := r.fill()
+	again := schedulertest.ExampleRun(b)
+	again.Run.ID, again.Run.Replay, again.Run.ReplayOf = "again", 2, run.ID
+	for i := range again.Tasks {
+		again.Tasks[i].Run = again.Run.ID
+	}
+	if err := r.store.Apply(t.Context(), &scheduler.Change{NewRuns: []scheduler.NewRun{again}}); err != nil {
+		t.Fatal(err)
+	}
 	home, page, batch := r.page("/"), r.page("/runs/"+run.ID), r.page("/batches/"+b.ID)
 	for name, tt := range map[string]struct{ page, want string }{
 		"run on home":     {home, `href="/runs/` + run.ID + `"`},
@@ -63,6 +72,7 @@ func TestPages(t *testing.T) {
 		"run on batch":    {batch, `href="/runs/` + run.ID + `"`},
 		"rows on batch":   {batch, "m0"},
 		"upstream failed": {page, "upstream_failed"},
+		"replay":          {r.page("/runs/again"), `2 of <a class="id" href="/runs/` + run.ID + `"`},
 	} {
 		if !strings.Contains(tt.page, tt.want) {
 			t.Errorf("%s: no %q", name, tt.want)
