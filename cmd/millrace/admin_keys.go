@@ -56,6 +56,8 @@ func newAdminAudit(g *global) *cobra.Command {
 	var limit int
 	c := &cobra.Command{
 		Use: "audit", Short: "Say who changed which variable, secret, connection or key, newest first", Args: exactArgs(0),
+		Example: `  millrace admin audit
+  millrace admin audit -o json`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			api, err := g.client()
 			if err != nil {

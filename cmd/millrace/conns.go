@@ -53,6 +53,8 @@ var connColumns = []column[scheduler.Connection]{
 func newConnsLs(g *global) *cobra.Command {
 	c := &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List connections, without their passwords", Args: exactArgs(0),
+		Example: `  millrace conns ls
+  millrace conns ls -o json`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			api, err := g.client()
 			if err != nil {
@@ -73,6 +75,7 @@ func newConnsLs(g *global) *cobra.Command {
 func newConnsGet(g *global) *cobra.Command {
 	c := &cobra.Command{
 		Use: "get NAME", Short: "Print a connection, without its password", Args: exactArgs(1),
+		Example: `  millrace conns get warehouse`,
 		RunE: func(c *cobra.Command, args []string) error {
 			api, err := g.client()
 			if err != nil {

@@ -508,8 +508,12 @@ func (s *step) outputs(i int) (list json.RawMessage, far, large int) {
 
 // live returns the rows of whole i that its present list has.
 func (s *step) live(i int) []int {
+	m := s.Tasks[i].Map
+	if m == nil {
+		return nil
+	}
 	rows := s.wholes[i].rows
-	return rows[:min(len(rows), s.Tasks[i].Map.Made)]
+	return rows[:min(len(rows), m.Made)]
 }
 
 // setItem sets the item of row i, if it has one, for the expressions of its task.

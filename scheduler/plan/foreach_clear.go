@@ -56,7 +56,8 @@ func (r *Run) failedRows(set []bool) {
 const wordNotStarted = "not started: "
 
 // reopen takes up a whole again that has ended, because one of its rows is to be executed again, or ended otherwise. The rows that were not started
-// for the failure of others may start now.
+// for the failure of others may start now; so may those that a clear had removed which did not come to its end, since the run was cancelled or marked
+// before what was under way had ended: they are of the list that the whole still has.
 func (s *step) reopen(i int, why string) {
 	t := &s.Tasks[i]
 	if !t.State.Terminal() {
@@ -65,9 +66,13 @@ func (s *step) reopen(i int, why string) {
 	s.open++
 	s.override(i, scheduler.StateDeferred, why)
 	t.Kill, t.Output, t.EndedAt = "", nil, time.Time{}
-	for _, row := range s.wholes[i].rows {
-		if r := &s.Tasks[row]; r.State == scheduler.StateCancelled && strings.HasPrefix(r.Reason, wordNotStarted) {
+	for _, row := range s.live(i) {
+		switch r := &s.Tasks[row]; {
+		case r.State == scheduler.StateCancelled && strings.HasPrefix(r.Reason, wordNotStarted):
 			s.reset(row, why)
+		case r.State == scheduler.StateRemoved:
+			s.open++
+			s.override(row, scheduler.StateNone, why)
 		}
 	}
 	s.tendLater(i)
