@@ -155,12 +155,13 @@ func newDAGsValidate(g *global) *cobra.Command {
 
 func validate(files []string) ([]verdict, error) {
 	var out []verdict
+	compiler := newCompiler(spec.ReadLocal)
 	for _, file := range files {
 		src, err := os.ReadFile(file)
 		if err != nil {
 			return nil, err
 		}
-		f := compileFile(file, src, spec.ReadLocal)
+		f := compiler.file(file, src)
 		if len(f.Faults) > 0 {
 			out = append(out, verdict{File: file, Error: f.Faults.Detail(), Warnings: f.Warnings})
 			continue

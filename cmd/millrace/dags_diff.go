@@ -104,8 +104,9 @@ func diffDAGs(ctx context.Context, g *global, path, simulate string) error {
 }
 
 // dagFiles reads DAG files, and all that are in directories, as a server does.
-func dagFiles(paths []string, compile func(name string, src []byte) spec.File) ([]spec.File, error) {
+func dagFiles(paths []string, read func(name string, src []byte) spec.File) ([]spec.File, error) {
 	var out []spec.File
+	compiler := newCompiler(read)
 	for _, top := range paths {
 		err := filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
 			switch hidden := path != top && strings.HasPrefix(e.Name(), "."); {
@@ -118,7 +119,7 @@ func dagFiles(paths []string, compile func(name string, src []byte) spec.File) (
 			}
 			src, err := os.ReadFile(path)
 			if err == nil {
-				out = append(out, compileFile(path, src, compile))
+				out = append(out, compiler.file(path, src))
 			}
 			return err
 		})

@@ -15,17 +15,30 @@ import (
 // askTime is how long a program may take to say what its DAGs are, when a person waits for it.
 const askTime = time.Minute
 
-// compileFile asks a program what its DAGs are, and has the text of any other file compiled. It runs the program: it is for files that the
-// user has named.
-func compileFile(name string, src []byte, compile func(name string, src []byte) spec.File) spec.File {
+// compiler compiles files that the user has named. It asks the programs and the operators among them, the latter once for each directory.
+type compiler struct {
+	read func(name string, src []byte) spec.File
+	ops  map[string]spec.Operators // by directory
+}
+
+func newCompiler(read func(name string, src []byte) spec.File) *compiler {
+	return &compiler{read: read, ops: map[string]spec.Operators{}}
+}
+
+// file asks a program what its DAGs are, and has the text of any other file compiled.
+func (c *compiler) file(name string, src []byte) spec.File {
 	if spec.IsProgram(name) {
 		return spec.Ask(context.Background(), name, name, askTime)
 	}
-	f := compile(name, src)
+	f := c.read(name, src)
 	if !f.Uses() {
 		return f
 	}
-	return f.With(operatorsNear(filepath.Dir(name)))
+	dir := filepath.Dir(name)
+	if c.ops[dir] == nil {
+		c.ops[dir] = operatorsNear(dir)
+	}
+	return f.With(c.ops[dir])
 }
 
 // operatorsAbove is how many directories above a file's own are searched for operators.
@@ -50,7 +63,7 @@ func operatorsNear(dir string) spec.Operators {
 
 // compileAll compiles a file that must have no fault.
 func compileAll(name string, src []byte) ([]scheduler.DAG, error) {
-	f := compileFile(name, src, spec.ReadLocal)
+	f := newCompiler(spec.ReadLocal).file(name, src)
 	if len(f.Faults) > 0 {
 		return nil, errors.New("the file has faults:\n" + f.Faults.Detail())
 	}
@@ -65,38 +78,44 @@ func asServed(l localDAG, there *scheduler.DAG) (*scheduler.DAG, error) {
 	}
 	dag := *l.dag
 	dag.Tasks = slices.Clone(dag.Tasks)
+	names := pinNames{}
 	for i := range dag.Tasks {
 		t, served := &dag.Tasks[i], there.Task(dag.Tasks[i].ID)
 		if served == nil {
 			continue
 		}
 		if spec.IsProgram(l.file) && len(t.Run) > 0 && len(served.Run) > 0 && filepath.Base(t.Run[0]) == filepath.Base(l.file) {
-			same, err := sameProgram(l.file, served.Run[0])
-			if err != nil {
+			t.Run = slices.Clone(t.Run)
+			if err := names.replace(&t.Run[0], l.file, served.Run[0]); err != nil {
 				return nil, err
-			}
-			if same {
-				t.Run = slices.Clone(t.Run)
-				t.Run[0] = served.Run[0]
 			}
 		}
 		if t.Use != nil && served.Use != nil && t.Use.Program != "" {
-			same, err := sameProgram(t.Use.Program, served.Use.Program)
-			if err != nil {
+			use := *t.Use
+			t.Use = &use
+			if err := names.replace(&use.Program, use.Program, served.Use.Program); err != nil {
 				return nil, err
-			}
-			if same {
-				use := *t.Use
-				use.Program = served.Use.Program
-				t.Use = &use
 			}
 		}
 	}
 	return &dag, nil
 }
 
-// sameProgram reports whether pin is a server's copy of the program at path.
-func sameProgram(path, pin string) (bool, error) {
-	name, err := spec.PinName(path)
-	return err == nil && strings.HasSuffix(filepath.ToSlash(pin), "/"+name), err
+// pinNames are where a server keeps its copies, by the path of the program: a name is the hash of all that the program is.
+type pinNames map[string]string
+
+// replace sets own to pin if that is a server's copy of the program at path.
+func (names pinNames) replace(own *string, path, pin string) error {
+	name, known := names[path]
+	if !known {
+		var err error
+		if name, err = spec.PinName(path); err != nil {
+			return err
+		}
+		names[path] = name
+	}
+	if strings.HasSuffix(filepath.ToSlash(pin), "/"+name) {
+		*own = pin
+	}
+	return nil
 }
