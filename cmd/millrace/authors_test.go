@@ -282,3 +282,29 @@ func TestOwnOperatorsPage(t *testing.T) {
 	s.triggered("nightly")
 	s.saysInRun("nightly", 1, "to all: 43 rows")
 }
+
+// TestProgramUsesOperator: the operators of a DAG that a program describes are asked as those of a DAG in a file.
+func TestProgramUsesOperator(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	script := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		write(t, path, "#!/bin/sh\necho '"+text+"'\n")
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	program := script("p.dag", `{"dag": "p", "tasks": {"a": {"use": "copy", "with": {"rows": "many"}}}}`)
+	if text, code := validated(t, program); code != exitFailed || !strings.Contains(text, `operator "copy" is not known`) {
+		t.Errorf("without the operator: exit %d, %s", code, text)
+	}
+	script("copy.op", `{"settings": {"type": "object", "properties": {"rows": {"type": "integer"}}}}`)
+	if text, code := validated(t, program); code != exitFailed || !strings.Contains(text, "at /rows: got string, want integer") {
+		t.Errorf("settings that do not fit: exit %d, %s", code, text)
+	}
+	script("copy.op", `{"settings": {"type": "object", "properties": {"rows": {"type": "string"}}}}`)
+	if text, code := validated(t, program); code != exitOK {
+		t.Errorf("settings that fit: exit %d, %s", code, text)
+	}
+}

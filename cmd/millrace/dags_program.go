@@ -27,10 +27,12 @@ func newCompiler(read func(name string, src []byte) spec.File) *compiler {
 
 // file asks a program what its DAGs are, and has the text of any other file compiled.
 func (c *compiler) file(name string, src []byte) spec.File {
+	var f spec.File
 	if spec.IsProgram(name) {
-		return spec.Ask(context.Background(), name, name, askTime)
+		f = spec.Ask(context.Background(), name, name, askTime)
+	} else {
+		f = c.read(name, src)
 	}
-	f := c.read(name, src)
 	if !f.Uses() {
 		return f
 	}
