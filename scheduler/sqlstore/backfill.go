@@ -103,22 +103,13 @@ func (v view) liveBackfills() ([]scheduler.LiveBackfill, error) {
 // Backfills implements scheduler.BackfillStore. Pages are by time of creation, then id.
 func (s *Store) Backfills(ctx context.Context, q scheduler.BackfillQuery) ([]scheduler.Backfill, string, error) {
 	var f filter
-	if q.DAG != "" {
-		f.add("dag=?", q.DAG)
-	}
-	if q.State != "" {
-		f.add("state=?", string(q.State))
-	}
-	if q.Before != "" {
-		at, id, ok := strings.Cut(q.Before, ".")
-		us, err := strconv.ParseInt(at, 10, 64)
-		if !ok || err != nil {
-			return nil, "", fmt.Errorf("read backfills before %q: %w: not a cursor", q.Before, scheduler.ErrInvalid)
-		}
-		f.add("(created_at, id) < (?, ?)", us, id)
+	f.given("dag=?", q.DAG)
+	f.given("state=?", string(q.State))
+	if err := f.before("backfills", q.Before); err != nil {
+		return nil, "", err
 	}
 	n := limit(q.Limit)
-	query := backfillSQL + f.sql() + " ORDER BY created_at DESC, id DESC LIMIT " + strconv.Itoa(n+1)
+	query := backfillSQL + f.sql() + newestFirst + strconv.Itoa(n+1)
 	var list []scheduler.Backfill
 	next := ""
 	err := s.read(ctx, "backfills", func(v view) error {
@@ -128,7 +119,7 @@ func (s *Store) Backfills(ctx context.Context, q scheduler.BackfillQuery) ([]sch
 		}
 		var last *scheduler.Backfill
 		if list, last = cut(list, n); last != nil {
-			next = strconv.FormatInt(micros(last.CreatedAt), 10) + "." + last.ID
+			next = cursorAt(last.CreatedAt, last.ID)
 		}
 		for i := range list {
 			if err := v.count(&list[i]); err != nil {

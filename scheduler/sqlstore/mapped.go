@@ -63,25 +63,7 @@ func (t *tx) addTasks(tasks []scheduler.TaskRun) error {
 
 // Look implements scheduler.MappedStore.
 func (s *Store) Look(ctx context.Context, id string) (*scheduler.RunDetail, error) {
-	d := &scheduler.RunDetail{}
-	err := s.read(ctx, "look", func(v view) error {
-		var err error
-		if d.Run, err = one(v, scanRun, "SELECT "+list("", runColumns)+" FROM run WHERE id=?", id); err != nil {
-			return fmt.Errorf("find run %q: %w", id, err)
-		}
-		if err := v.own(d, id); err != nil {
-			return err
-		}
-		inputs, err := all(v, scanInput, inputSQL+" WHERE i.run=? ORDER BY i.n", id)
-		for i := range inputs {
-			inputs[i].add(&d.Run, &d.Batches)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return d, nil
+	return s.detail(ctx, "look", id, view.own)
 }
 
 // own reads what a run has of tasks that are not mapped, without a pass over all that it has.
@@ -132,9 +114,7 @@ const hopTasks = `WITH RECURSIVE hop (task) AS (
 func (s *Store) Mapped(ctx context.Context, q scheduler.MappedQuery) ([]scheduler.TaskRun, string, error) {
 	f := filter{}
 	f.add("run=? AND task=? AND map_index >= 0", q.Run, q.Task)
-	if q.State != "" {
-		f.add("state=?", string(q.State))
-	}
+	f.given("state=?", string(q.State))
 	if q.After != "" {
 		n, err := strconv.Atoi(q.After)
 		if err != nil {

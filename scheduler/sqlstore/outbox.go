@@ -121,15 +121,9 @@ func (s *Store) RetryNotice(ctx context.Context, id string, now time.Time) (*sch
 // noticesSQL is the question for a page of notices, and for one more than it has.
 func noticesSQL(q scheduler.NoticeQuery) (string, []any, error) {
 	var f filter
-	if q.Notifier != "" {
-		f.add("notifier=?", q.Notifier)
-	}
-	if q.Run != "" {
-		f.add("run=?", q.Run)
-	}
-	if q.State != "" {
-		f.add("state=?", string(q.State))
-	}
+	f.given("notifier=?", q.Notifier)
+	f.given("run=?", q.Run)
+	f.given("state=?", string(q.State))
 	if q.Before != "" {
 		seq, err := strconv.ParseInt(q.Before, 10, 64)
 		if err != nil {

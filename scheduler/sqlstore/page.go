@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"millrace/batcher"
 	"millrace/scheduler"
@@ -19,6 +20,35 @@ type filter struct {
 func (f *filter) add(condition string, args ...any) {
 	f.where = append(f.where, condition)
 	f.args = append(f.args, args...)
+}
+
+// given adds a condition if there is a value for it.
+func (f *filter) given(condition, value string) {
+	if value != "" {
+		f.add(condition, value)
+	}
+}
+
+// newestFirst orders rows by their time of creation, then their id; [filter.before] and [cursorAt] go on where a page ended.
+const newestFirst = " ORDER BY created_at DESC, id DESC LIMIT "
+
+// cursorAt is the cursor behind a row.
+func cursorAt(created time.Time, id string) string {
+	return strconv.FormatInt(micros(created), 10) + "." + id
+}
+
+// before selects what comes after the row of a cursor, if there is one; what names the rows.
+func (f *filter) before(what, cursor string) error {
+	if cursor == "" {
+		return nil
+	}
+	at, id, ok := strings.Cut(cursor, ".")
+	us, err := strconv.ParseInt(at, 10, 64)
+	if !ok || err != nil {
+		return fmt.Errorf("read %s before %q: %w: not a cursor", what, cursor, scheduler.ErrInvalid)
+	}
+	f.add("(created_at, id) < (?, ?)", us, id)
+	return nil
 }
 
 func (f *filter) sql() string {
@@ -50,34 +80,16 @@ func cut[T any](rows []T, limit int) ([]T, *T) {
 // runsSQL is the question for a page of runs, and for one run more than it has.
 func runsSQL(q scheduler.RunQuery) (string, []any, error) {
 	var f filter
-	if q.ID != "" {
-		f.add("id=?", q.ID)
+	f.given("id=?", q.ID)
+	f.given("dag=?", q.DAG)
+	f.given("state=?", string(q.State))
+	f.given("id IN (SELECT run FROM run_input WHERE batch=?)", q.Batch)
+	f.given("replay_of=? AND replay_of <> ''", q.ReplayOf) // the second says that the index will do
+	f.given("backfill=? AND backfill <> ''", q.Backfill)
+	if err := f.before("runs", q.Before); err != nil {
+		return "", nil, err
 	}
-	if q.DAG != "" {
-		f.add("dag=?", q.DAG)
-	}
-	if q.State != "" {
-		f.add("state=?", string(q.State))
-	}
-	if q.Batch != "" {
-		f.add("id IN (SELECT run FROM run_input WHERE batch=?)", q.Batch)
-	}
-	if q.ReplayOf != "" {
-		f.add("replay_of=? AND replay_of <> ''", q.ReplayOf) // the second says that the index will do
-	}
-	if q.Backfill != "" {
-		f.add("backfill=? AND backfill <> ''", q.Backfill)
-	}
-	if q.Before != "" {
-		at, id, ok := strings.Cut(q.Before, ".")
-		us, err := strconv.ParseInt(at, 10, 64)
-		if !ok || err != nil {
-			return "", nil, fmt.Errorf("read runs before %q: %w: not a cursor", q.Before, scheduler.ErrInvalid)
-		}
-		f.add("(created_at, id) < (?, ?)", us, id)
-	}
-	order := " ORDER BY created_at DESC, id DESC LIMIT " + strconv.Itoa(limit(q.Limit)+1)
-	return "SELECT " + list("", runColumns) + " FROM run" + f.sql() + order, f.args, nil
+	return "SELECT " + list("", runColumns) + " FROM run" + f.sql() + newestFirst + strconv.Itoa(limit(q.Limit)+1), f.args, nil
 }
 
 // Runs implements scheduler.Store. Pages are by time of creation, then id.
@@ -96,7 +108,7 @@ func (s *Store) Runs(ctx context.Context, q scheduler.RunQuery) ([]scheduler.Run
 		}
 		var last *scheduler.Run
 		if runs, last = cut(runs, n); last != nil {
-			next = strconv.FormatInt(micros(last.CreatedAt), 10) + "." + last.ID
+			next = cursorAt(last.CreatedAt, last.ID)
 		}
 		return v.inputs(runs)
 	})
@@ -133,21 +145,15 @@ func scanPair(row scanner) (p [2]string, err error) {
 // batchesSQL is runsSQL for batches.
 func batchesSQL(q scheduler.BatchQuery) (string, []any) {
 	var f filter
-	if q.Tenant != "" {
-		f.add("tenant=?", q.Tenant)
-	}
-	if q.Source != "" {
-		f.add("source=?", q.Source)
-	}
+	f.given("tenant=?", q.Tenant)
+	f.given("source=?", q.Source)
 	if !q.Stream.IsZero() {
 		// No batch of the stream is wider than the widest, so none that starts earlier can reach the offset.
 		stream := q.Stream.String()
 		f.add("stream=? AND first_offset <= ? AND first_offset >= ? - (SELECT MAX(width) FROM batch WHERE stream=?) AND last_offset >= ?",
 			stream, q.Offset, q.Offset, stream, q.Offset)
 	}
-	if q.Before != "" {
-		f.add("id < ?", q.Before)
-	}
+	f.given("id < ?", q.Before)
 	return "SELECT doc FROM batch" + f.sql() + " ORDER BY id DESC LIMIT " + strconv.Itoa(limit(q.Limit)+1), f.args
 }
 

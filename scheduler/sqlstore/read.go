@@ -271,23 +271,18 @@ func (in *input) add(r *scheduler.Run, batches *[]batcher.Batch) {
 
 // Run implements scheduler.Store.
 func (s *Store) Run(ctx context.Context, id string) (*scheduler.RunDetail, error) {
+	return s.detail(ctx, "run", id, view.whole)
+}
+
+// detail reads the row of a run and its inputs, and has parts fill in what it wants of tasks, attempts and moves.
+func (s *Store) detail(ctx context.Context, query, id string, parts func(v view, d *scheduler.RunDetail, id string) error) (*scheduler.RunDetail, error) {
 	d := &scheduler.RunDetail{}
-	err := s.read(ctx, "run", func(v view) error {
+	err := s.read(ctx, query, func(v view) error {
 		var err error
 		if d.Run, err = one(v, scanRun, "SELECT "+list("", runColumns)+" FROM run WHERE id=?", id); err != nil {
 			return fmt.Errorf("find run %q: %w", id, err)
 		}
-		d.Tasks, err = all(v, scanTask, "SELECT "+list("", taskColumns)+" FROM task_instance WHERE run=? ORDER BY n, task, map_index", id)
-		if err != nil {
-			return err
-		}
-		d.Attempts, err = all(v, scanAttempt, "SELECT "+list("", attemptColumns)+` FROM attempt WHERE run=?
-			ORDER BY created_at, task, map_index, try`, id)
-		if err != nil {
-			return err
-		}
-		d.Moves, err = all(v, scanMove, "SELECT "+list("", moveColumns)+" FROM transition WHERE run=? ORDER BY id", id)
-		if err != nil {
+		if err := parts(v, d, id); err != nil {
 			return err
 		}
 		inputs, err := all(v, scanInput, inputSQL+" WHERE i.run=? ORDER BY i.n", id)
@@ -300,6 +295,22 @@ func (s *Store) Run(ctx context.Context, id string) (*scheduler.RunDetail, error
 		return nil, err
 	}
 	return d, nil
+}
+
+// whole reads all that a run has of tasks.
+func (v view) whole(d *scheduler.RunDetail, id string) error {
+	var err error
+	d.Tasks, err = all(v, scanTask, "SELECT "+list("", taskColumns)+" FROM task_instance WHERE run=? ORDER BY n, task, map_index", id)
+	if err != nil {
+		return err
+	}
+	d.Attempts, err = all(v, scanAttempt, "SELECT "+list("", attemptColumns)+` FROM attempt WHERE run=?
+		ORDER BY created_at, task, map_index, try`, id)
+	if err != nil {
+		return err
+	}
+	d.Moves, err = all(v, scanMove, "SELECT "+list("", moveColumns)+" FROM transition WHERE run=? ORDER BY id", id)
+	return err
 }
 
 // Batch implements scheduler.Store.
