@@ -52,7 +52,7 @@ func (r *Run) launch(a attempt, vars *expr.Vars) (scheduler.Launch, error) {
 	if task.Run, err = evalArgv(n.argv, vars); err != nil {
 		return scheduler.Launch{}, fmt.Errorf("run: %w", err)
 	}
-	container, err := r.container(i, vars)
+	container, err := n.container(task.Container, vars)
 	if err != nil {
 		return scheduler.Launch{}, err
 	}
@@ -87,15 +87,14 @@ func (r *Run) launch(a attempt, vars *expr.Vars) (scheduler.Launch, error) {
 	return l, nil
 }
 
-// container is the image that task i runs in, or nil.
-func (r *Run) container(i int, vars *expr.Vars) (*scheduler.Container, error) {
-	c := r.Spec(i).Container
+// container is the image that the task runs in, with its arguments evaluated; nil for none.
+func (n *node) container(c *scheduler.Container, vars *expr.Vars) (*scheduler.Container, error) {
 	if c == nil {
 		return nil, nil
 	}
 	out := *c
 	var err error
-	if out.Args, err = evalArgv(r.DAG.nodes[r.node(i)].args, vars); err != nil {
+	if out.Args, err = evalArgv(n.args, vars); err != nil {
 		return nil, fmt.Errorf("args: %w", err)
 	}
 	return &out, nil
