@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -170,25 +170,14 @@ func (a *airflow) ask(method, path string, body []byte, out any) bool {
 // oneByOne is that of a server of millrace.
 func (a *airflow) oneByOne(n int) time.Duration {
 	a.t.Helper()
-	work := make(chan int, n)
-	for i := range n {
-		work <- i
-	}
-	close(work)
 	begin := time.Now()
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() { // ends with the work
-			for i := range work {
-				body := fmt.Sprintf(`{"dag_run_id": "n%d", "logical_date": null}`, i)
-				if !a.ask(http.MethodPost, "/api/v2/dags/one/dagRuns", []byte(body), new(any)) {
-					a.t.Errorf("Airflow did not take run %d", i)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
+	together(a.t, n, func(i int) error {
+		body := fmt.Sprintf(`{"dag_run_id": "n%d", "logical_date": null}`, i)
+		if !a.ask(http.MethodPost, "/api/v2/dags/one/dagRuns", []byte(body), new(any)) {
+			return errors.New("the run was not taken")
+		}
+		return nil
+	})
 	type page struct {
 		Total int `json:"total_entries"`
 		Runs  []struct {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -84,9 +83,7 @@ func TestBenchSustained(t *testing.T) { sustained(t, "20s") }
 
 // TestSoakSustained is the same for five minutes.
 func TestSoakSustained(t *testing.T) {
-	if os.Getenv("MILLRACE_SOAK") == "" {
-		t.SkipNow()
-	}
+	soak(t)
 	sustained(t, "5m")
 }
 

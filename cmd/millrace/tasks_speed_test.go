@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -145,24 +144,30 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 // bareTasks returns how many programs a second a loop starts and waits for.
 func bareTasks(t *testing.T, program string, n int) float64 {
 	t.Helper()
-	work := make(chan struct{}, n)
-	for range n {
-		work <- struct{}{}
+	begin := time.Now()
+	together(t, n, func(int) error { return exec.Command(program).Run() })
+	return float64(n) / time.Since(begin).Seconds()
+}
+
+// together calls do for 0 to n-1, as many at once as there are slots. What fails is an error of the test.
+func together(t *testing.T, n int, do func(i int) error) {
+	t.Helper()
+	work := make(chan int, n)
+	for i := range n {
+		work <- i
 	}
 	close(work)
-	begin := time.Now()
 	var wg sync.WaitGroup
 	for range taskSlots {
 		wg.Go(func() { // ends with the work
-			for range work {
-				if err := exec.Command(program).Run(); err != nil {
-					t.Error(err)
+			for i := range work {
+				if err := do(i); err != nil {
+					t.Errorf("%d of %d: %v", i, n, err)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	return float64(n) / time.Since(begin).Seconds()
 }
 
 // oneByOne asks for n runs of a DAG, eight at a time, and returns how long it took from the first request to the end of the last run.
@@ -172,34 +177,24 @@ func (s *server) oneByOne(dag string, n int) time.Duration {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	work := make(chan int, n)
-	for i := range n {
-		work <- i
-	}
-	close(work)
 	begin := time.Now()
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() { // ends with the work
-			for i := range work {
-				body, _ := json.Marshal(map[string]string{"id": fmt.Sprint("n", i)})
-				req, err := http.NewRequest(http.MethodPost, "http://"+s.console+"/api/v1/dags/"+dag+"/runs", strings.NewReader(string(body)))
-				if err != nil {
-					s.t.Error(err)
-					return
-				}
-				req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-				req.Header.Set("Content-Type", "application/json")
-				resp, err := http.DefaultClient.Do(req)
-				if err != nil || resp.StatusCode != http.StatusCreated {
-					s.t.Errorf("run %d: %v, %v", i, resp, err)
-					return
-				}
-				_ = resp.Body.Close()
-			}
-		})
-	}
-	wg.Wait()
+	together(s.t, n, func(i int) error {
+		req, err := http.NewRequest(http.MethodPost, "http://"+s.console+"/api/v1/dags/"+dag+"/runs", strings.NewReader(fmt.Sprintf(`{"id": "n%d"}`, i)))
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusCreated {
+			return fmt.Errorf("status %s", resp.Status)
+		}
+		return nil
+	})
 	s.waitFor("done with all runs", func() bool { return len(s.succeeded(dag)) >= n })
 	var last time.Time
 	for _, r := range s.succeeded(dag) {
