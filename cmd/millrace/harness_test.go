@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"millrace/cmd/internal/loopback"
 )
 
 // binary builds millrace once for all tests that run it as people do: as a process. MILLRACE_TEST_BINARY names one that is built already.
@@ -103,14 +104,14 @@ func newServer(t *testing.T, command string, args ...string) *server {
 	return s
 }
 
+// freeAddr returns an address for a process to listen on, now and when it is started again.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := loopback.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return addr
 }
 
 // start starts the process and waits until it takes events; wrap, if any, is a command that starts it.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"millrace/cmd/internal/loopback"
 )
 
 // process is a server under test.
@@ -24,24 +25,14 @@ type process struct {
 	dir     string
 }
 
-// freeAddr returns a loopback address that was free a moment ago.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String(), nil
-}
-
 // start runs self with args, in which INGEST, CONSOLE and DIR are replaced, and waits until url answers 200.
 func start(ctx context.Context, self, dir string, args ...string) (*process, error) {
 	p := &process{dir: dir}
 	var err error
-	if p.ingest, err = freeAddr(); err != nil {
+	if p.ingest, err = loopback.Free(); err != nil {
 		return nil, err
 	}
-	if p.console, err = freeAddr(); err != nil {
+	if p.console, err = loopback.Free(); err != nil {
 		return nil, err
 	}
 	for i, a := range args {
