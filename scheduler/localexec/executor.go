@@ -159,7 +159,7 @@ func (e *Executor) Log(_ context.Context, attempt string, offset int64) (io.Read
 }
 
 // Run implements scheduler.Executor. It keeps the connection to the runner, and starts one if there is none. When ctx ends, the runner is
-// told; it stays as long as a task runs or a report was not taken.
+// told, also one that was just being started; it stays as long as a task runs or a report was not taken.
 func (e *Executor) Run(ctx context.Context, report func(context.Context, []scheduler.Report) error) error {
 	var started []int
 	defer func() { reapRunners(started) }()
@@ -170,7 +170,7 @@ func (e *Executor) Run(ctx context.Context, report func(context.Context, []sched
 	defer stop()
 	for failures := 0; ctx.Err() == nil; {
 		started = reapRunners(started)
-		conn, pid, err := e.connect(ctx)
+		conn, pid, err := e.connect()
 		if pid != 0 {
 			started = append(started, pid)
 			e.metrics.starts.Inc()

@@ -34,6 +34,8 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case "runner":
 			err = runner.Main(ctx, os.Args[2:])
+		case "slow-runner":
+			err = slowRunnerMain(ctx, os.Args[2], os.Args[3], os.Args[4:])
 		case "millrace":
 			err = millraceMain(ctx, os.Args[2], os.Args[3:])
 		default:

@@ -3,7 +3,6 @@
 package localexec
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -27,20 +26,19 @@ const (
 	maxStderr = 1 << 20
 )
 
-// connect returns a connection that is welcome. If it had to start a runner, pid is that process, also with an error.
-func (e *Executor) connect(ctx context.Context) (conn net.Conn, pid int, err error) {
+// connect returns a connection that is welcome. If it had to start a runner, pid is that process, also with an error. It has no context: a runner
+// that is on its way when millrace ends would not be told so, and would wait for it, or take the directory when everybody thinks that nobody has it.
+func (e *Executor) connect() (conn net.Conn, pid int, err error) {
 	conn, err = runner.Dial(e.dir)
 	if err != nil {
 		// None, or one that is about to go. If another process starts one too, the lock decides and both dial the same.
-		if pid, err = e.start(ctx); err != nil {
+		if pid, err = e.start(); err != nil {
 			return nil, pid, err
 		}
 		if conn, err = runner.Dial(e.dir); err != nil {
 			return nil, pid, fmt.Errorf("connect to runner: %w", err)
 		}
 	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
 	if err := e.greet(conn); err != nil {
 		return nil, pid, errors.Join(err, conn.Close())
 	}
@@ -76,7 +74,7 @@ func (e *Executor) argv() []string { return append(slices.Clone(e.opt.RunnerArgv
 
 // start starts a runner and waits until it is ready. It has a session of its own, so that neither a terminal's signals nor our end reach
 // it, and nothing of our environment, which may hold secrets.
-func (e *Executor) start(ctx context.Context) (pid int, err error) {
+func (e *Executor) start() (pid int, err error) {
 	stderr, err := e.openStderr()
 	if err != nil {
 		return 0, fmt.Errorf("start runner: %w", err)
@@ -101,8 +99,6 @@ func (e *Executor) start(ctx context.Context) (pid int, err error) {
 	}
 	pid = cmd.Process.Pid
 	_ = cmd.Process.Release() // reapRunners waits for it.
-	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
 	_ = ready.SetReadDeadline(time.Now().Add(startTime))
 	said, err := io.ReadAll(io.LimitReader(ready, 4096))
 	if err != nil || string(said) != "ok" {
