@@ -117,6 +117,11 @@ type Task struct {
 	PoolSlots int    `json:"pool_slots,omitempty"`
 	// Priority orders what waits for the same pool or executor: higher first, default 0.
 	Priority int `json:"priority,omitempty"`
+	// Resources and Constraints are for the executor, which is told of them in [Launch]; nil: nothing is asked for.
+	Resources   *Resources   `json:"resources,omitempty"`
+	Constraints []Constraint `json:"constraints,omitempty"`
+	// Fast says that an attempt which the executor does not reach is given up at once: the task is tried again while the old one may still run.
+	Fast bool `json:"at_least_once_fast,omitempty"`
 	// Output says what the task's output must be, Cache when another's is taken instead; nil: anything, and never.
 	Output *Output `json:"output,omitempty"`
 	Cache  *Cache  `json:"cache,omitempty"`

@@ -150,6 +150,10 @@ type Launch struct {
 	// Container is the image to run in, with its expressions evaluated; nil: a process of the machine. Without Argv the image's own entrypoint
 	// gets Container.Args. An executor that runs no images reports OutcomeRefused.
 	Container *Container `json:",omitempty"`
+	// Resources and Constraints are those of the task. An executor that can not see to constraints, or to a GPU, reports OutcomeRefused; one that
+	// does not bound the other resources starts the attempt nevertheless.
+	Resources   *Resources   `json:",omitempty"`
+	Constraints []Constraint `json:",omitempty"`
 	// Input is the JSON document of the task contract.
 	Input []byte
 	// Timeout is from exec to SIGTERM, 0 is none; Grace from SIGTERM to SIGKILL.

@@ -250,7 +250,7 @@ func (c *core) index(l *live, i int) {
 	case scheduler.StateUpForRetry:
 		heap.Push(&c.timers, timer{at: t.RetryAt, ref: ref{l, i}})
 	case scheduler.StateUnreachable:
-		heap.Push(&c.timers, timer{at: c.tx.now.Add(c.grace), ref: ref{l, i}, fence: attempt})
+		heap.Push(&c.timers, timer{at: c.tx.now.Add(c.graceOf(ref{l, i})), ref: ref{l, i}, fence: attempt})
 	}
 	if l.Unmade(i) > 0 {
 		c.expandLater(ref{l, i})
@@ -262,6 +262,14 @@ func (c *core) index(l *live, i int) {
 		}
 		heap.Push(&c.timers, timer{at: at, ref: ref{task: i}, late: l.Row.ID})
 	}
+}
+
+// graceOf is how long an attempt of a task may be unreachable before it is given up.
+func (c *core) graceOf(r ref) time.Duration {
+	if r.spec().Fast {
+		return 0
+	}
+	return c.grace
 }
 
 // fire takes the events of all timers that are due. A timer that does not fit any more does nothing. It returns those of waits, which come

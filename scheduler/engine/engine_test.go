@@ -314,6 +314,25 @@ func TestUnreachableIsFenced(t *testing.T) {
 	})
 }
 
+// A task that would rather run twice than wait is tried again at once, while the old attempt may still run.
+func TestUnreachableIsFencedAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, map[string]string{"a.yaml": "dag: a\ntasks: {one: {run: x, at_least_once_fast: true}}"})
+		f.world.play(func(l scheduler.Launch) []scheduler.Report {
+			if l.Try > 1 {
+				return []scheduler.Report{{Outcome: scheduler.OutcomeExited}}
+			}
+			return []scheduler.Report{{Outcome: scheduler.OutcomeRunning}, {Outcome: scheduler.OutcomeUnreachable}}
+		})
+		began := time.Now()
+		d := f.wait(f.trigger("a", "x", "").ID)
+		if took := time.Since(began); took > time.Minute || d.Tasks[0].Lost != 1 || d.Run.State != scheduler.StateSuccess {
+			t.Errorf("got %s with %d lost after %v", states(d), d.Tasks[0].Lost, took)
+		}
+	})
+}
+
 // A task whose expressions have no value fails with the reason, and takes no slot.
 func TestTaskThatCanNotBeStarted(t *testing.T) {
 	t.Parallel()

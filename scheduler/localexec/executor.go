@@ -90,9 +90,8 @@ func launchMessages(attempts []scheduler.Launch) []*runner.Message {
 	var m *runner.Message
 	bytes := 0
 	for _, l := range attempts {
-		if c := l.Container; c != nil {
-			out = append(out, &runner.Message{Kind: runner.KindRefuse, IDs: []string{l.ID},
-				Error: fmt.Sprintf("the local executor starts programs of this machine, and runs no images (%s); name an executor that does", c.Image)})
+		if why := refusal(&l); why != "" {
+			out = append(out, &runner.Message{Kind: runner.KindRefuse, IDs: []string{l.ID}, Error: why})
 			continue
 		}
 		n := len(l.Input)
@@ -115,6 +114,19 @@ func launchMessages(attempts []scheduler.Launch) []*runner.Message {
 		bytes += n
 	}
 	return out
+}
+
+// refusal says what an attempt asks for that there is no way to give it here, or "".
+func refusal(l *scheduler.Launch) string {
+	switch {
+	case l.Container != nil:
+		return fmt.Sprintf("the local executor starts programs of this machine, and runs no images (%s); name an executor that does", l.Container.Image)
+	case len(l.Constraints) > 0:
+		return fmt.Sprintf("the local executor has this machine alone, and can not choose by constraints (%s); name an executor that does, or remove them", l.Constraints[0])
+	case l.Resources != nil && l.Resources.GPU > 0:
+		return fmt.Sprintf("the local executor hands out no GPUs, and %d are asked for; name an executor that does, or take gpu out of resources", l.Resources.GPU)
+	}
+	return ""
 }
 
 // Kill implements scheduler.Executor. A kill that was accepted is carried out even if the runner dies, grace included.

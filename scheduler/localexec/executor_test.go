@@ -91,6 +91,28 @@ func TestRefused(t *testing.T) {
 	if rep := r.await(image.ID); rep.Outcome != scheduler.OutcomeRefused || !strings.Contains(rep.Reason, "runs no images (registry.example/load:1.4)") {
 		t.Errorf("an image: got %s %q, want refused", rep.Outcome, rep.Reason)
 	}
+	for name, tt := range map[string]struct {
+		ask  func(l *scheduler.Launch)
+		want string
+	}{
+		"constraint": {func(l *scheduler.Launch) {
+			l.Constraints = []scheduler.Constraint{{Attribute: "rack", Op: scheduler.OpUnlike, Value: "rack-9"}}
+		}, "can not choose by constraints ([rack, unlike, rack-9])"},
+		"gpu": {func(l *scheduler.Launch) { l.Resources = &scheduler.Resources{GPU: 2} }, "hands out no GPUs, and 2 are asked for"},
+	} {
+		l := script("r1."+name+".-1.1", "true")
+		tt.ask(&l)
+		r.launch(l)
+		if rep := r.await(l.ID); rep.Outcome != scheduler.OutcomeRefused || !strings.Contains(rep.Reason, tt.want) {
+			t.Errorf("%s: got %s %q, want refused with %q", name, rep.Outcome, rep.Reason, tt.want)
+		}
+	}
+	modest := script("r1.modest.-1.1", "true")
+	modest.Resources = &scheduler.Resources{CPU: 1, Mem: 1 << 20}
+	r.launch(modest)
+	if rep := r.await(modest.ID); rep.Outcome != scheduler.OutcomeExited {
+		t.Errorf("with resources that it does not enforce: got %s %q, want exited", rep.Outcome, rep.Reason)
+	}
 	l := script("r1.large.-1.1", "true")
 	l.Input = make([]byte, 17<<20)
 	r.launch(l)

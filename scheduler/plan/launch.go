@@ -78,7 +78,7 @@ func (r *Run) launch(a attempt, vars *expr.Vars) (scheduler.Launch, error) {
 		return scheduler.Launch{}, err
 	}
 	l := scheduler.Launch{
-		ID: t.AttemptID(try), Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: try, Argv: argv, Container: container,
+		ID: t.AttemptID(try), Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: try, Argv: argv, Container: container, Resources: task.Resources, Constraints: task.Constraints,
 		Timeout: task.Timeout.Run, Grace: r.Grace(i), Heartbeat: task.Timeout.Heartbeat, Secrets: r.sensitive(i),
 	}
 	for _, name := range slices.Sorted(maps.Keys(env)) {

@@ -97,7 +97,7 @@ func (d *decoder) document(root ast.Node) (scheduler.DAG, ast.Node) {
 	d.dag = dag.ID
 	before := len(d.errs)
 	b := &builder{decoder: d, groups: map[string]*group{}, dag: &dag, defaults: taskDefaults{infra: defaultInfraRetry}}
-	d.mapping(root, "the file", b.rootFields(root), laterRoot...)
+	d.mapping(root, "the file", b.rootFields(root))
 	if at == root {
 		d.errorf(root, `add "dag: <id>"`, "the DAG has no id")
 	}
@@ -110,8 +110,6 @@ func (d *decoder) document(root ast.Node) (scheduler.DAG, ast.Node) {
 	}
 	return dag, at
 }
-
-var laterRoot = []string{"pools"}
 
 // builder fills in one DAG.
 type builder struct {

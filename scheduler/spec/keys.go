@@ -167,7 +167,19 @@ var sharedKeys = []Key{
 	is("timeout.run", duration, "From the start of the program to SIGTERM."),
 	is("timeout.heartbeat", duration, "It is ended if it has not changed the file that MILLRACE_HEARTBEAT names for so long. At least 1s. Default: it need not."),
 	is("timeout.grace", duration, "From SIGTERM to SIGKILL. Default: 10s."),
+	is("resources", mapping, "What an attempt needs of the machine that it runs on, for executors that see to it; the local one does not. A task's own keys win."),
+	is("resources.cpu", value{"number", node{"type": "number", "minimum": 0, "maximum": maxCores}}, "So many cores, such as 0.5."),
+	is("resources.cpu_limit", value{"number", node{"type": "number", "minimum": 0, "maximum": maxCores}}, "It may take so many if they are idle. Default: what the executor permits."),
+	is("resources.mem", size, "So much memory."),
+	is("resources.disk", size, "So much room on disk."),
+	is("resources.gpu", count(maxDevices), "So many GPUs. The local executor refuses a task that wants one."),
+	is("constraints", constraintList, "Machines on which it may run: each is [attribute, operator] or [attribute, operator, value], see tasks.md. The local executor refuses them."),
+	is("at_least_once_fast", boolean, "An attempt that the executor does not reach is given up and tried again at once, while it may still run. Default: only after the unreachable grace."),
 }
+
+var constraintList = value{"list of constraints", node{"type": "array", "maxItems": maxConstraints, "items": node{
+	"type": "array", "minItems": 2, "maxItems": 3, "items": anyScalar.schema,
+}}}
 
 func is(path string, v value, doc string) Key {
 	return Key{Path: path, Type: v.name, Doc: doc, schema: v.schema}

@@ -42,6 +42,7 @@ func (b *builder) lint(root ast.Node) {
 		}
 	}
 	b.lintNotices()
+	b.lintAsks()
 	if !alone {
 		return
 	}

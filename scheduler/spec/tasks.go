@@ -30,24 +30,18 @@ type taskDefaults struct {
 	executor string
 	env      map[string]string
 	limits   taskLimits
+	asks     asks
 }
-
-var (
-	laterTask = []string{
-		"resources", "constraints",
-		"concurrency", "deadline", "heartbeat", "at_least_once_fast",
-	}
-)
 
 func (b *builder) readDefaults(n ast.Node) {
 	def := &b.defaults
-	b.mapping(n, "defaults", with(b.taskLimitFields(&def.limits), fields{
+	b.mapping(n, "defaults", with(with(b.taskLimitFields(&def.limits), b.askFields(&def.asks)), fields{
 		"retry":       func(v ast.Node) { b.retry(v, &def.retry) },
 		"infra_retry": func(v ast.Node) { def.infra = int(b.integer(v, "infra_retry", 1000)) },
 		"timeout":     func(v ast.Node) { b.timeout(v, &def.timeout) },
 		"executor":    func(v ast.Node) { def.executor = b.id(v, "executor") },
 		"env":         func(v ast.Node) { def.env = b.env(v, "defaults.env") },
-	}), "image", "resources")
+	}))
 }
 
 // readTasks only notes the tasks: `defaults` may stand after them.
@@ -88,7 +82,8 @@ func (b *builder) task(p *placed) scheduler.Task {
 	limits.slotsAt = nil
 	b.item = b.itemOf(p.value)
 	defer func() { b.item = "" }()
-	known := with(b.taskLimitFields(&limits), fields{
+	asks := def.asks
+	known := with(with(b.taskLimitFields(&limits), b.askFields(&asks)), fields{
 		"foreach":     func(v ast.Node) { t.Foreach = b.foreach(v, p.id) },
 		"needs":       func(v ast.Node) { t.Needs, p.needs = b.strs(v, "needs"), b.list(v, "needs", true) },
 		"run":         func(v ast.Node) { run = v; b.run(v, &t) },
@@ -108,8 +103,9 @@ func (b *builder) task(p *placed) scheduler.Task {
 	known = with(b.outputFields(&t), known)
 	b.operators(known, &t)
 	b.partFields(p, &t, known)
-	b.mapping(p.value, what, known, laterTask...)
+	b.mapping(p.value, what, known)
 	b.setLimits(&t, limits)
+	asks.set(&t)
 	b.finishUse(p.own.with, &t)
 	b.finishOperator(p, &t, run)
 	if run == nil && t.Kind == KindCommand && !b.hasErrorWithin(p) {

@@ -170,6 +170,24 @@ var keyTests = map[string]string{
 	"teardown.*.fail_run":               "scheduler/plan.TestFailRun",
 	"teardown.*.for":                    "scheduler/spec.TestParts",
 
+	// What is asked of the machine: the executor decides.
+	"defaults.resources":           "scheduler/plan.TestLaunchSaysWhatIsAskedFor",
+	"defaults.resources.cpu":       "scheduler/plan.TestLaunchSaysWhatIsAskedFor",
+	"defaults.resources.cpu_limit": "scheduler/plan.TestLaunchSaysWhatIsAskedFor",
+	"defaults.resources.mem":       "scheduler/plan.TestLaunchSaysWhatIsAskedFor",
+	"defaults.resources.disk":      "scheduler/plan.TestLaunchSaysWhatIsAskedFor",
+	"defaults.resources.gpu":       "scheduler/localexec.TestRefused",
+	"defaults.constraints":         "scheduler/localexec.TestRefused",
+	"defaults.at_least_once_fast":  "scheduler/engine.TestUnreachableIsFencedAtOnce",
+	"tasks.*.resources":            "scheduler/plan.TestLaunchSaysWhatIsAskedFor",
+	"tasks.*.resources.cpu":        "scheduler/plan.TestLaunchSaysWhatIsAskedFor",
+	"tasks.*.resources.cpu_limit":  "scheduler/plan.TestLaunchSaysWhatIsAskedFor",
+	"tasks.*.resources.mem":        "scheduler/plan.TestLaunchSaysWhatIsAskedFor",
+	"tasks.*.resources.disk":       "scheduler/plan.TestLaunchSaysWhatIsAskedFor",
+	"tasks.*.resources.gpu":        "scheduler/localexec.TestRefused",
+	"tasks.*.constraints":          "scheduler/localexec.TestRefused",
+	"tasks.*.at_least_once_fast":   "scheduler/engine.TestUnreachableIsFencedAtOnce",
+
 	// Tasks that take no slot.
 	"tasks.*.approval":                      "scheduler/engine.TestParked",
 	"tasks.*.approval.by":                   "scheduler/engine.TestDecide",

@@ -1,0 +1,39 @@
+package plan
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"millrace/scheduler"
+	"millrace/scheduler/operator"
+)
+
+// TestLaunchSaysWhatIsAskedFor: the executor is told what a task needs of a machine, as its file says, for every try.
+func TestLaunchSaysWhatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, task string
+		want       scheduler.Launch // of which only this is looked at
+	}{
+		{"nothing", "{run: x}", scheduler.Launch{}},
+		{"resources", "{run: x, resources: {cpu: 0.5, cpu_limit: 2, mem: 512MiB, disk: 1GiB, gpu: 2}}",
+			scheduler.Launch{Resources: &scheduler.Resources{CPU: 0.5, CPULimit: 2, Mem: 512 << 20, Disk: 1 << 30, GPU: 2}}},
+		{"constraints", "{run: x, constraints: [[rack, unlike, rack-9], [gpu, exists]]}",
+			scheduler.Launch{Constraints: []scheduler.Constraint{{Attribute: "rack", Op: "unlike", Value: "rack-9"}, {Attribute: "gpu", Op: "exists"}}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			d := newDriver(t, "dag: d\ntasks: {a: "+tt.task+"}\n")
+			for try := 1; try <= 2; try++ {
+				l, err := d.r.Launch(0, try, operator.All(operator.Options{})["command"], nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(tt.want, scheduler.Launch{Resources: l.Resources, Constraints: l.Constraints}); diff != "" {
+					t.Errorf("try %d (-want +got):\n%s", try, diff)
+				}
+			}
+		})
+	}
+}
