@@ -32,30 +32,38 @@ func (r refusal) Unwrap() error { return r.error }
 // errStarted: the attempt has a log already, so that it was started once.
 var errStarted = errors.New("it was started before")
 
-// place is where attempts live below the directory of the runner. Ids of tasks never become paths except through [safeName], and os.Root
-// keeps symbolic links from leading out.
+// place is where attempts live below the directory of the runner. Ids of tasks never become paths except through [safeName], and neither
+// [place.open] nor os.Root lets a symbolic link lead out.
 type place struct {
-	dir    string
-	root   *os.Root
-	null   *os.File
-	spares chan string // attempt directories to be used again; see recycle.go
+	dir      string
+	root     *os.Root
+	top      *os.File // the directory itself
+	attempts *os.File // the directory of the attempts' directories
+	null     *os.File
+	spares   chan string // attempt directories to be used again; see recycle.go
 }
 
 func openPlace(dir string) (*place, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
+	p := &place{dir: dir, spares: make(chan string, maxSpares)}
+	var err error
+	if p.root, err = os.OpenRoot(dir); err != nil {
 		return nil, err
 	}
 	for _, d := range []string{logsDir, attemptsDir} {
-		if err := root.MkdirAll(d, dirMode); err != nil {
+		if err := p.root.MkdirAll(d, dirMode); err != nil {
 			return nil, err
 		}
 	}
-	null, err := os.Open(os.DevNull)
-	if err != nil {
+	if p.top, err = os.Open(dir); err != nil {
 		return nil, err
 	}
-	return &place{dir: dir, root: root, null: null, spares: make(chan string, maxSpares)}, nil
+	if p.attempts, err = p.open(attemptsDir, os.O_RDONLY|unix.O_DIRECTORY, 0); err != nil {
+		return nil, err
+	}
+	if p.null, err = os.Open(os.DevNull); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // exec starts the attempt's one process and returns its pid. A refusal is about the task, any other error about the machine.
@@ -114,11 +122,15 @@ func (p *place) fork(l *scheduler.Launch, env []string, out uintptr) (pid int, e
 
 func (p *place) createLog(id string) (*os.File, error) {
 	name := LogName(id)
-	if err := p.root.MkdirAll(filepath.Dir(name), dirMode); err != nil {
-		return nil, fmt.Errorf("make directory of log: %w", err)
-	}
 	// O_APPEND, because stdout and stderr share it with all that the task starts.
-	log, err := p.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, fileMode)
+	const flag = os.O_WRONLY | os.O_CREATE | os.O_EXCL | os.O_APPEND
+	log, err := p.open(name, flag, fileMode)
+	if errors.Is(err, fs.ErrNotExist) { // It is the run's first.
+		if err := p.root.MkdirAll(filepath.Dir(name), dirMode); err != nil {
+			return nil, fmt.Errorf("make directory of log: %w", err)
+		}
+		log, err = p.open(name, flag, fileMode)
+	}
 	if errors.Is(err, fs.ErrExist) {
 		return nil, errStarted
 	}
@@ -134,12 +146,12 @@ func (p *place) prepare(l *scheduler.Launch) ([]string, error) {
 	if err := p.freshDir(name); err != nil {
 		return nil, fmt.Errorf("make attempt directory: %w", err)
 	}
-	if err := p.root.WriteFile(filepath.Join(name, inputName), l.Input, fileMode); err != nil {
+	if err := p.write(filepath.Join(name, inputName), l.Input); err != nil {
 		return nil, fmt.Errorf("write input: %w", err)
 	}
 	env := l.Env[:len(l.Env):len(l.Env)]
 	if l.Heartbeat > 0 {
-		if err := p.root.WriteFile(filepath.Join(name, heartbeatName), nil, fileMode); err != nil {
+		if err := p.write(filepath.Join(name, heartbeatName), nil); err != nil {
 			return nil, fmt.Errorf("make heartbeat file: %w", err)
 		}
 		env = append(env, "MILLRACE_HEARTBEAT="+p.heartbeatPath(l.ID))
@@ -161,7 +173,7 @@ func (p *place) logPath(id string) string { return filepath.Join(p.dir, LogName(
 // the runner's directory, as the reference, and no hash. The client reads it, by [OpenOutput], and puts it elsewhere.
 func (p *place) output(rep *scheduler.Report, id string) {
 	name := filepath.Join(attemptName(id), outputName)
-	f, size, problem := openOutput(p.root, name)
+	f, size, problem := openOutput(p.open, name)
 	if f == nil {
 		rep.OutputError = problem
 		return
@@ -180,9 +192,9 @@ func (p *place) output(rep *scheduler.Report, id string) {
 	rep.Output = data[:n]
 }
 
-// openOutput returns a nil file, and why, if there is nothing to be read.
-func openOutput(root *os.Root, name string) (f *os.File, size int64, problem string) {
-	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+// openOutput returns a nil file, and why, if there is nothing to be read. open is that of a place, or of an os.Root.
+func openOutput(open func(string, int, fs.FileMode) (*os.File, error), name string) (f *os.File, size int64, problem string) {
+	f, err := open(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, ""
 	}
@@ -213,7 +225,7 @@ func ReadOutput(dir string, ref scheduler.OutputRef) (body []byte, problem strin
 		return nil, "", err
 	}
 	defer root.Close()
-	f, size, problem := openOutput(root, ref.Ref)
+	f, size, problem := openOutput(root.OpenFile, ref.Ref)
 	if f == nil {
 		return nil, cmp.Or(problem, "is gone"), nil
 	}

@@ -364,7 +364,7 @@ func (r *runner) hide(a *attempt, rep *scheduler.Report) {
 
 // maskFile replaces a file by one without secrets, and returns its size.
 func (p *place) maskFile(name string, m *mask.Masker) (int64, error) {
-	in, _, problem := openOutput(p.root, name)
+	in, _, problem := openOutput(p.open, name)
 	if in == nil {
 		return 0, errors.New(problem)
 	}

@@ -12,7 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Directories of attempts are used again instead of being removed and made anew: ext4 does not hand out an inode again for one to five
@@ -25,6 +26,7 @@ import (
 
 const (
 	maxSpares   = 512
+	sweepMany   = 64
 	sparePrefix = "~spare" // No attempt's directory begins with '~'.
 )
 
@@ -34,15 +36,25 @@ type discarded struct {
 	reuse bool
 }
 
-// discard gives up the directories of attempts; their logs stay.
+// discard gives up the directories of attempts; their logs stay. It waits until there are many, or for [sweepPoll]: to look for strays is to read
+// a file of each thread.
 func (r *runner) discard(all []*attempt) {
+	if r.spent = append(r.spent, all...); len(r.spent) >= sweepMany {
+		r.sweep()
+	}
+}
+
+// sweep hands what was discarded to the janitor.
+func (r *runner) sweep() {
+	r.sweepTick = nil
 	strays := r.strays()
-	for _, a := range all {
+	for _, a := range r.spent {
 		select {
 		case r.janitor <- discarded{attemptName(a.id), a.start != nil && !a.adopted && !strays}:
 		default: // It is far behind: the next start removes what is left.
 		}
 	}
+	r.spent = nil
 }
 
 // strays reports whether a process that has left the group of its task may live.
@@ -95,81 +107,102 @@ var errUsed = errors.New("is not as new")
 
 // recycle makes a directory a spare, or fails and leaves it to be removed.
 func (p *place) recycle(name string, n int) error {
-	if names, err := p.list(name); err != nil || !slices.Equal(names, []string{inputName, outputName, workName}) {
-		return errors.Join(err, errUsed)
+	dir, err := p.open(name, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
 	}
-	if names, err := p.list(filepath.Join(name, workName)); err != nil || len(names) > 0 {
-		return errors.Join(err, errUsed)
+	defer dir.Close()
+	if err := asNew(dir, inputName, outputName, workName); err != nil {
+		return err
 	}
-	for sub, mode := range map[string]fs.FileMode{
-		"": dirMode | fs.ModeDir, workName: dirMode | fs.ModeDir, inputName: fileMode, outputName: fileMode,
-	} {
-		if err := p.asNew(filepath.Join(name, sub), mode); err != nil {
+	// The next input is written over this one.
+	for _, file := range []string{inputName, outputName} {
+		if err := fileAsNew(dir, file, file == outputName); err != nil {
 			return err
 		}
 	}
+	work, err := openIn(dir, workName, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer work.Close()
+	if err := asNew(work); err != nil {
+		return err
+	}
 	spare := filepath.Join(attemptsDir, sparePrefix+strconv.Itoa(n))
-	if err := p.root.Rename(name, spare); err != nil {
+	if err := p.rename(name, spare); err != nil {
 		return err
 	}
 	p.spares <- spare // There is room: only the janitor adds.
 	return nil
 }
 
-// asNew checks kind, mode, owner and number of names, and empties a file.
-func (p *place) asNew(name string, mode fs.FileMode) error {
-	info, err := p.root.Lstat(name)
+func openIn(dir *os.File, name string, flag int) (*os.File, error) {
+	fd, err := unix.Openat(int(dir.Fd()), name, flag|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
+		return nil, os.NewSyscallError("openat", err)
+	}
+	return os.NewFile(uintptr(fd), filepath.Join(dir.Name(), name)), nil
+}
+
+// asNew checks mode, owner and content of a directory.
+func asNew(dir *os.File, want ...string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	names, err := dir.Readdirnames(len(want) + 1)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	// The mask of the process may have taken bits away.
-	if !ok || info.Mode()&^mode != 0 || info.IsDir() != mode.IsDir() || int(st.Uid) != os.Geteuid() || !info.IsDir() && st.Nlink != 1 {
-		return fmt.Errorf("%s: %w", name, errUsed)
+	slices.Sort(names)
+	if !ours(&st, unix.S_IFDIR, dirMode) || !slices.Equal(names, want) {
+		return fmt.Errorf("%s: %w", dir.Name(), errUsed)
 	}
-	if info.IsDir() || info.Size() == 0 {
+	return nil
+}
+
+// fileAsNew checks kind, mode, owner and number of names of a file, and empties it if it must be.
+func fileAsNew(dir *os.File, name string, empty bool) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return os.NewSyscallError("fstatat", err)
+	}
+	if !ours(&st, unix.S_IFREG, fileMode) || st.Nlink != 1 {
+		return fmt.Errorf("%s: %w", filepath.Join(dir.Name(), name), errUsed)
+	}
+	if !empty || st.Size == 0 {
 		return nil
 	}
-	f, err := p.root.OpenFile(name, os.O_WRONLY|os.O_TRUNC|syscall.O_NOFOLLOW, 0)
+	f, err := openIn(dir, name, unix.O_WRONLY|unix.O_TRUNC)
 	if err != nil {
 		return err
 	}
 	return f.Close()
 }
 
-// list returns the sorted names in a directory.
-func (p *place) list(name string) ([]string, error) {
-	d, err := p.root.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(16) // More than there may be.
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	slices.Sort(names)
-	return names, err
+// ours reports whether a file is of a kind, belongs to us, and permits no more than mode: the mask of the process may have taken bits away.
+func ours(st *unix.Stat_t, kind uint32, mode fs.FileMode) bool {
+	return st.Mode&unix.S_IFMT == kind && st.Mode&^(unix.S_IFMT|uint32(mode.Perm())) == 0 && int(st.Uid) == os.Geteuid()
 }
 
-// freshDir makes the directory of an attempt, with an empty input, output and working directory.
+// freshDir makes the directory of an attempt, with an input of some earlier one or none, an empty output and an empty working directory.
 func (p *place) freshDir(name string) error {
-	if _, err := p.root.Lstat(name); err == nil {
-		if err := p.root.RemoveAll(name); err != nil {
-			return err
-		}
-	}
 	select {
 	case spare := <-p.spares:
-		if err := p.root.Rename(spare, name); err == nil {
+		if err := p.rename(spare, name); err == nil {
 			return nil
 		}
 	default:
 	}
+	// One of that name may be there: a machine that died may have kept it and have forgotten the journal's claim.
+	if err := p.root.RemoveAll(name); err != nil {
+		return err
+	}
 	if err := p.root.MkdirAll(filepath.Join(name, workName), dirMode); err != nil {
 		return err
 	}
-	return p.root.WriteFile(filepath.Join(name, outputName), nil, fileMode)
+	return p.write(filepath.Join(name, outputName), nil)
 }
 
 // leftovers returns the attempt directories that belong to no attempt that is still to be taken.

@@ -27,6 +27,9 @@ const (
 	lingerPoll = 20 * time.Millisecond
 	// mendPoll is how often a journal that could not be written is tried again.
 	mendPoll = time.Second
+	// syncPoll is how long records that nobody waits for may stay away from the disk, and sweepPoll how long a directory that nobody needs stays.
+	syncPoll  = time.Second
+	sweepPoll = 50 * time.Millisecond
 	// compactBytes is the least growth of the journal that makes it worth rewriting.
 	compactBytes = 4 << 20
 )
@@ -45,6 +48,7 @@ type runner struct {
 	waiting []waiter // for the journal to be synced, in order
 	syncing bool
 	dirty   bool // records were written that nobody waits for
+	due     bool // they have to go to the disk now
 
 	queue     []*attempt // claimed durably, to be executed
 	claiming  int        // launches whose claims are being synced
@@ -62,8 +66,9 @@ type runner struct {
 	done    chan struct{} // closed when loop has ended
 	workers sync.WaitGroup
 	janitor chan discarded
+	spent   []*attempt // their directories are for the janitor
 
-	logTick, lingerTick, mendTick, idleTimer <-chan time.Time
+	logTick, lingerTick, mendTick, syncTick, sweepTick, idleTimer <-chan time.Time
 }
 
 type waiter struct {
@@ -126,6 +131,10 @@ func (r *runner) loop(ctx context.Context) error {
 			r.checkLingering()
 		case <-r.mendTick:
 			r.mend()
+		case <-r.syncTick:
+			r.syncTick, r.due = nil, true
+		case <-r.sweepTick:
+			r.sweep()
 		case <-r.idleTimer:
 			return errIdle
 		}
@@ -144,6 +153,8 @@ func (r *runner) settle() {
 	arm(&r.logTick, len(r.running) > 0, logPoll)
 	arm(&r.lingerTick, len(r.lingering) > 0, lingerPoll)
 	arm(&r.mendTick, r.jnl.broken, mendPoll)
+	arm(&r.syncTick, r.dirty && !r.due, syncPoll)
+	arm(&r.sweepTick, len(r.spent) > 0, sweepPoll)
 	// pending without a client keeps us: only a client can take the reports.
 	idle := r.client == nil && r.tab.active == 0 && len(r.pending) == 0 && !r.jnl.broken
 	wait := r.idle
@@ -193,10 +204,10 @@ func (r *runner) commit(then func(error)) {
 
 // startSync brings what was appended to the disk: one fdatasync for all that came since the last one began.
 func (r *runner) startSync() {
-	if r.syncing || r.jnl.broken || !r.dirty && len(r.waiting) == 0 {
+	if r.syncing || r.jnl.broken || !r.due && len(r.waiting) == 0 {
 		return
 	}
-	r.syncing, r.dirty = true, false
+	r.syncing, r.dirty, r.due = true, false, false
 	file, upto := r.jnl.file, r.jnl.end
 	r.spawn(func() {
 		err := file.Sync()
