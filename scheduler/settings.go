@@ -22,9 +22,11 @@ const (
 // HTTP is one request, and which answers are a success. Expressions may stand in the path and the query of URL, in values of Headers, and
 // in texts within Body.
 type HTTP struct {
-	Method  string            `json:"method"`
-	URL     string            `json:"url"`
-	Headers map[string]string `json:"headers,omitempty"`
+	Method string `json:"method"`
+	// Connection is conn:NAME, a connection of the installation whose URI comes before URL, or "". It may have headers and credentials.
+	Connection string            `json:"connection,omitempty"`
+	URL        string            `json:"url"`
+	Headers    map[string]string `json:"headers,omitempty"`
 	// Body is JSON: a string is sent as the text that it is, anything else as JSON. nil is no body.
 	Body json.RawMessage `json:"body,omitempty"`
 	// Expect are the statuses that are a success.
@@ -118,6 +120,9 @@ func ConnText(name string) string { return fmt.Sprintf("${{ conns[%q].uri }}", n
 func (t *Task) Texts() []string {
 	var out []string
 	if t.HTTP != nil {
+		if name, ok := strings.CutPrefix(t.HTTP.Connection, ConnPrefix); ok {
+			out = append(out, ConnText(name))
+		}
 		out = append(out, t.HTTP.URL)
 		for _, name := range slices.Sorted(maps.Keys(t.HTTP.Headers)) {
 			out = append(out, t.HTTP.Headers[name])

@@ -103,7 +103,7 @@ func newConnsSet(g *global) *cobra.Command {
 		Long: `Set a connection in the store of the server, encrypted. URI is type://login:password@host:port/schema?name=value, as Airflow writes it; what is
 special in login and password is escaped, as %40 for @. URI - reads it from standard input, which keeps the password out of the shell's history.
 
-Tasks with sql use it as connection: conn:NAME. In expressions it is conns.NAME, with the fields type, host, port, login, schema, and, in env alone,
+Tasks with sql or http use it as connection: conn:NAME. In expressions it is conns.NAME, with the fields type, host, port, login, schema, and, in env alone,
 password, uri and extra.`,
 		Example: `  echo 'postgres://etl:secret@db.example.com:5432/prod?sslmode=require' | millrace conns set warehouse -
   millrace conns test warehouse`,

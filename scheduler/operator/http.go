@@ -41,8 +41,7 @@ func (HTTP) Validate(t *scheduler.Task) error {
 	if !slices.Contains(Methods, h.Method) {
 		errs = append(errs, fmt.Errorf("method %q is not one of %s", h.Method, strings.Join(Methods, ", ")))
 	}
-	_, err := splitURL(h.URL)
-	errs = append(errs, err)
+	errs = append(errs, checkTarget(h))
 	seen := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(h.Headers)) {
 		canonical := http.CanonicalHeaderKey(name)
@@ -240,8 +239,8 @@ func (o HTTP) Settings(t *scheduler.Task, eval scheduler.Eval) ([]string, error)
 		return nil, err
 	}
 	h := *t.HTTP
-	var err error
-	if h.URL, err = fillURL(h.URL, eval); err != nil {
+	vars, err := address(&h, eval)
+	if err != nil {
 		return nil, fmt.Errorf("url: %w", err)
 	}
 	h.Headers = maps.Clone(h.Headers)
@@ -253,13 +252,15 @@ func (o HTTP) Settings(t *scheduler.Task, eval scheduler.Eval) ([]string, error)
 	if h.Body, err = fillBody(&h, eval); err != nil {
 		return nil, fmt.Errorf("body: %w", err)
 	}
-	return pack(Envelope{HTTP: &h, AllowPrivate: o.opts.AllowPrivate})
+	packed, err := pack(Envelope{HTTP: &h, AllowPrivate: o.opts.AllowPrivate})
+	return append(packed, vars...), err
 }
 
-// fillURL evaluates the whole text with a mark in place of each value, and then writes the values as path and query want them.
-func fillURL(text string, eval scheduler.Eval) (string, error) {
+// fillURL evaluates the whole text with a mark in place of each value, and then writes the values as path and query want them. What is before the
+// text has no expression.
+func fillURL(before, text string, eval scheduler.Eval) (string, error) {
 	const mark = "\x01" // splitURL refuses a text with it
-	if _, err := splitURL(text); err != nil {
+	if _, err := splitURL(before + text); err != nil {
 		return "", err
 	}
 	var vals []string
@@ -270,7 +271,7 @@ func fillURL(text string, eval scheduler.Eval) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p, err := cutURL(marked)
+	p, err := cutURL(before + marked)
 	if err != nil {
 		return "", err
 	}

@@ -155,13 +155,9 @@ const connVar = "MILLRACE_CONNECTION"
 
 // named puts the URL of a connection of the installation where env:NAME finds it: so it stands in no message about the settings.
 func named(q *scheduler.SQL, eval scheduler.Eval) ([]string, error) {
-	name, ok := strings.CutPrefix(q.Connection, scheduler.ConnPrefix)
-	if !ok {
-		return nil, nil
-	}
-	uri, err := eval.Text(scheduler.ConnText(name), nil)
-	if err != nil {
-		return nil, fmt.Errorf("connection %s: %w", name, err)
+	uri, err := uriOf(q.Connection, eval)
+	if err != nil || uri == "" {
+		return nil, err
 	}
 	if path, ok := strings.CutPrefix(uri, "sqlite://"); ok {
 		uri = "sqlite:" + path

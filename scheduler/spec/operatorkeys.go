@@ -22,7 +22,8 @@ var operatorKeys = slices.Concat(runKeys, under("tasks.*.approval", paramKeys))
 
 var runKeys = []Key{
 	is("tasks.*.http", mapping, "Instead of run: a request is sent. Values of ${{ }} are escaped for their place."),
-	is("tasks.*.http.url", anyText, "Where to, with http:// or https://. ${{ }} in path and query, never in the host. Required."),
+	is("tasks.*.http.url", anyText, "Where to, with http:// or https://. ${{ }} in path and query, never in the host. Required without connection, behind whose URI it comes."),
+	is("tasks.*.http.connection", anyText, "conn:NAME, a connection of the installation: host, first part of the path, login or headers. url then begins with /."),
 	is("tasks.*.http.method", methodName, "Default: POST if there is a body, else GET."),
 	is("tasks.*.http.headers", headerLines, "Headers, with ${{ }}. A value env:NAME or file:PATH is looked up where the task runs."),
 	is("tasks.*.http.body", anything, "A mapping or a list is sent as JSON, text as it is. ${{ }} in its texts."),

@@ -63,16 +63,23 @@ func (b *builder) http(n ast.Node, t *scheduler.Task) {
 	t.HTTP = h
 	var address, body ast.Node
 	b.mapping(n, "http", fields{
-		"method":  func(v ast.Node) { h.Method = b.method(v) },
-		"url":     func(v ast.Node) { address, h.URL = v, b.str(v, "url") },
+		"method": func(v ast.Node) { h.Method = b.method(v) },
+		"url":    func(v ast.Node) { address, h.URL = v, b.str(v, "url") },
+		"connection": func(v ast.Node) {
+			h.Connection = b.str(v, "connection")
+			b.check(v, operator.CheckHTTPConnection(h.Connection))
+		},
 		"headers": func(v ast.Node) { h.Headers = b.headers(v, t.ID) },
 		"body":    func(v ast.Node) { body, h.Body = v, b.json(v, "body", t.ID) },
 		"expect":  func(v ast.Node) { h.Expect = b.expect(v) },
 		"timeout": func(v ast.Node) { h.Timeout = b.duration(v, "http.timeout") },
 	})
 	switch {
-	case address == nil:
-		b.errorf(n, `add url: "https://…"`, "http has no url")
+	case address == nil && h.Connection == "":
+		b.errorf(n, `add url: "https://…", or connection: conn:NAME`, "http has no url")
+	case h.URL != "" && h.Connection != "":
+		b.check(address, operator.CheckPath(h.URL))
+		b.text(address, h.URL, t.ID, "url")
 	case h.URL != "":
 		b.check(address, operator.CheckURL(h.URL))
 		b.text(address, h.URL, t.ID, "url")

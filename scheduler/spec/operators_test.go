@@ -29,6 +29,7 @@ tasks:
       expect: [201, 204-206]
       timeout: 5s
   text: {http: {url: "https://api.example", body: "n=1"}}
+  conn: {http: {connection: "conn:crm", url: "/v1/${{ params.id }}"}}
   wait: {wait: {object: "x/${{ params.id }}", poll: 1m}}
   sql: {sql: {connection: env:W, statement: [DELETE FROM t, "INSERT INTO t VALUES (@a)"], params: {a: "${{ params.id }}"}, max_rows: 0}}
   file: {sql: {connection: file:/run/w, file: /q.sql, params: {b: 7}}}
@@ -42,6 +43,7 @@ tasks:
 			Expect: []scheduler.StatusRange{{From: 201, To: 201}, {From: 204, To: 206}}, Timeout: 5 * time.Second,
 		}},
 		{ID: "text", Kind: "http", HTTP: &scheduler.HTTP{Method: "POST", URL: "https://api.example", Body: []byte(`"n=1"`), Expect: ok, Timeout: 30 * time.Second}},
+		{ID: "conn", Kind: "http", HTTP: &scheduler.HTTP{Method: "GET", Connection: "conn:crm", URL: "/v1/${{ params.id }}", Expect: ok, Timeout: 30 * time.Second}},
 		{ID: "wait", Kind: "wait", Wait: &scheduler.Wait{Object: "x/${{ params.id }}", Poll: time.Minute}},
 		{ID: "sql", Kind: "sql", SQL: &scheduler.SQL{Connection: "env:W", Statements: []string{"DELETE FROM t", "INSERT INTO t VALUES (@a)"},
 			Params: map[string]json.RawMessage{"a": json.RawMessage(`"${{ params.id }}"`)}}},

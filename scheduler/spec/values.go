@@ -58,7 +58,7 @@ var elsewhere = map[string]string{
 	"variables":   "variables are the installation's: 'millrace vars set NAME VALUE', and ${{ vars.NAME }} here",
 	"vars":        "variables are the installation's: 'millrace vars set NAME VALUE', and ${{ vars.NAME }} here",
 	"secrets":     "secrets are the installation's: 'millrace vars set --secret NAME -', and ${{ secrets.NAME }} in env",
-	"connections": "connections are the installation's: 'millrace conns set NAME URI', and ${{ conns.NAME.host }} here, or sql: {connection: conn:NAME}",
 	"pools":       "pools are the installation's: pools: {NAME: slots} in its configuration, and pool: NAME in a task",
-	"conns":       "connections are the installation's: 'millrace conns set NAME URI', and ${{ conns.NAME.host }} here, or sql: {connection: conn:NAME}",
+	"connections": "connections are the installation's: 'millrace conns set NAME URI', and ${{ conns.NAME.host }} here, or connection: conn:NAME of sql and http",
+	"conns":       "connections are the installation's: 'millrace conns set NAME URI', and ${{ conns.NAME.host }} here, or connection: conn:NAME of sql and http",
 }

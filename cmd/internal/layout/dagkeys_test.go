@@ -116,6 +116,7 @@ var keyTests = map[string]string{
 	"tasks.*.foreach.tolerate_failures": "scheduler/engine.TestForeachTolerance",
 	"tasks.*.http":                      "cmd/millrace.TestHTTPTasks",
 	"tasks.*.http.body":                 "cmd/millrace.TestHTTPTasks",
+	"tasks.*.http.connection":           "cmd/millrace.TestHTTPConnection",
 	"tasks.*.http.expect":               "scheduler/operator/http.TestRedirects",
 	"tasks.*.http.headers":              "cmd/millrace.TestHTTPTasks",
 	"tasks.*.http.method":               "cmd/millrace.TestHTTPTasks",

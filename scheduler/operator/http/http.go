@@ -104,9 +104,16 @@ func (c *call) request(ctx context.Context) (*http.Request, error) {
 		}
 		body = bytes.NewReader(raw)
 	}
-	req, err := http.NewRequestWithContext(ctx, c.Method, c.URL, body)
+	base, err := c.base()
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, c.Method, base.URL+c.URL, body)
 	if err != nil {
 		return nil, bare(err)
+	}
+	for name, val := range base.Headers {
+		req.Header.Set(name, val)
 	}
 	for name, val := range c.Headers {
 		if operator.IsSecret(val) {
@@ -131,6 +138,23 @@ func (c *call) request(ctx context.Context) (*http.Request, error) {
 		absent("Idempotency-Key", key)
 	}
 	return req, nil
+}
+
+// base is what the connection says; nothing if there is none.
+func (c *call) base() (operator.HTTPBase, error) {
+	if c.Connection == "" {
+		return operator.HTTPBase{}, nil
+	}
+	uri, err := operator.Secret(c.Connection, c.Environ)
+	if err != nil {
+		return operator.HTTPBase{}, fmt.Errorf("connection: %w", err)
+	}
+	base, err := operator.ReadHTTPBase(uri)
+	if err != nil {
+		return operator.HTTPBase{}, fmt.Errorf("connection %w", err)
+	}
+	c.secrets = append(c.secrets, base.Secrets...)
+	return base, nil
 }
 
 // redirect follows a GET or HEAD within one host, up to TLS and never down from it. Whatever else is left as it is, and judged by its status.
@@ -206,6 +230,9 @@ func (c *call) output(body []byte) []byte {
 func (c *call) excerpt(body []byte) string {
 	text := string(body)
 	for _, secret := range c.secrets {
+		if secret == "" {
+			continue
+		}
 		text = strings.ReplaceAll(text, secret, "***")
 		if _, credentials, ok := strings.Cut(secret, " "); ok && credentials != "" { // Bearer x
 			text = strings.ReplaceAll(text, credentials, "***")
