@@ -30,7 +30,7 @@ func newDAGsLint(g *global) *cobra.Command {
 	var ignore []string
 	c := &cobra.Command{
 		Use: "lint FILE|DIR...", Short: "Check DAG files, and warn of what is probably not meant", Args: minArgs(1),
-		Long: `Check DAG files, without a server, and warn of what is probably not meant. Errors are those of 'dags validate'. Warnings:
+		Long: `Check DAG files, by themselves, and warn of what is probably not meant. Errors are those of 'dags validate'. Warnings:
 
   join-after-branch    a task is skipped whenever one of several branches before it is
   rule-without-needs   a task has a rule for its parents, and no parents
@@ -42,17 +42,26 @@ func newDAGsLint(g *global) *cobra.Command {
   open-group           batches are coalesced without a bound in time
   no-such-dag          a task starts a run of a DAG that none of the files has
   dag-circle           DAGs start runs of each other in a circle
+  not-set              a task uses a variable, a secret or a connection that the server does not have
+
+The last one asks a server, if --server or MILLRACE_SERVER names one: it alone knows its environment, configuration and store. One that does not
+answer is no error. Secrets are not looked for if it has a Vault.
 
 What is written out is meant: retry: 0, timeout: 0, source: "*". The exit code is 1 if there are errors, with --strict also for warnings.`,
 		Example: `  millrace dags lint dags
   millrace dags lint --strict --ignore no-timeout dags/load.yaml
+  millrace dags lint --server http://127.0.0.1:8081 dags
   millrace dags lint dags -o json | jq -r '.[].code'`,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			files, err := dagFiles(args, spec.LintLocal)
 			if err != nil {
 				return err
 			}
-			found := slices.DeleteFunc(findings(files), func(f finding) bool { return slices.Contains(ignore, f.Code) && f.Severity == "warning" })
+			found := findings(files)
+			if held := g.heldValues(c.Context()); held != nil {
+				found = append(found, warned(held.unset(files))...)
+			}
+			found = slices.DeleteFunc(found, func(f finding) bool { return slices.Contains(ignore, f.Code) && f.Severity == "warning" })
 			failed := slices.ContainsFunc(found, func(f finding) bool { return strict || f.Severity == "error" })
 			if g.output == "table" {
 				err = printFindings(g, found, len(files))
@@ -67,6 +76,7 @@ What is written out is meant: retry: 0, timeout: 0, source: "*". The exit code i
 	}
 	c.Flags().BoolVar(&strict, "strict", false, "exit with 1 for warnings, too")
 	c.Flags().StringSliceVar(&ignore, "ignore", nil, "warnings to leave out, by their codes")
+	g.serverFlags(c)
 	g.outputFlags(c)
 	return c
 }
