@@ -22,6 +22,9 @@ type launcher struct {
 	// place says where a task of a run finds an output of the object store.
 	place func(ctx context.Context, ex scheduler.Executor, run string, ref scheduler.OutputRef) (uri, path string, err error)
 
+	// outputs may be nil.
+	outputs Outputs
+
 	mu        sync.Mutex // guards the three
 	launches  []launch
 	questions []string
@@ -30,7 +33,7 @@ type launcher struct {
 }
 
 func newLauncher(name string, ex scheduler.Executor, e *Engine) *launcher {
-	return &launcher{name: name, ex: ex, log: e.log.With("executor", name), report: e.report, place: e.place, wake: make(chan struct{}, 1)}
+	return &launcher{name: name, ex: ex, log: e.log.With("executor", name), report: e.report, place: e.place, outputs: e.opts.Outputs, wake: make(chan struct{}, 1)}
 }
 
 func (l *launcher) launch(one launch)   { l.add(func() { l.launches = append(l.launches, one) }) }

@@ -14,6 +14,8 @@ import (
 
 // Outputs are the outputs in the object store.
 type Outputs interface {
+	// Put stores what belongs to an attempt, durably; it may be repeated. scheduler.ErrUnavailable: not now; another error: never.
+	Put(ctx context.Context, attempt string, body []byte, now time.Time) (*scheduler.OutputRef, error)
 	// Get returns one, whole. scheduler.ErrNotFound, scheduler.ErrUnavailable.
 	Get(ctx context.Context, ref scheduler.OutputRef) ([]byte, error)
 	// URI is where programs find it.
@@ -125,9 +127,10 @@ const fetchTime = time.Minute
 func (l *launcher) fetch(ctx context.Context, one *launch) bool {
 	short, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
-	err := one.input.Place(func(ref scheduler.OutputRef) (string, string, error) {
-		return l.place(short, l.ex, one.launch.Run, ref)
-	})
+	err := l.spill(short, one)
+	if err == nil {
+		err = one.input.Place(l.placer(short, one))
+	}
 	if err == nil || ctx.Err() != nil {
 		return err == nil
 	}
@@ -137,6 +140,22 @@ func (l *launcher) fetch(ctx context.Context, one *launch) bool {
 	}
 	l.giveUp(ctx, one.launch.ID, outcome, err)
 	return false
+}
+
+// placer says where the task of a launch finds an output.
+func (l *launcher) placer(ctx context.Context, one *launch) func(ref scheduler.OutputRef) (string, string, error) {
+	return func(ref scheduler.OutputRef) (string, string, error) { return l.place(ctx, l.ex, one.launch.Run, ref) }
+}
+
+// spill puts the lists that are too large for the input of an attempt into the object store. They belong to the attempt, and no row names them: after
+// store.retention they are swept. An attempt that is handed on again after a stop puts the same object once more.
+func (l *launcher) spill(ctx context.Context, one *launch) error {
+	return one.input.Spill(func(body []byte) (*scheduler.OutputRef, error) {
+		if l.outputs == nil {
+			return nil, nil
+		}
+		return l.outputs.Put(ctx, one.launch.ID, body, time.Now())
+	})
 }
 
 // takeCached lets ready tasks take the outputs of earlier ones, and has the others wait for their slots. An entry that can not be read now is as

@@ -37,7 +37,7 @@ func (p *Program) spilled(vars *Vars, err error) error {
 		if t.OutputRef == nil && t.Task != "" {
 			if slices.ContainsFunc(p.refs, func(r Ref) bool { return r.Root == "tasks" && r.Name == t.Task }) {
 				return fmt.Errorf("evaluate %q: the outputs of the items of task %s have %d bytes together, which is too much for a list that "+
-					"expressions see; put less out", p.src, t.Task, t.Map.Large)
+					"expressions see; the task itself finds it below upstream_refs; or put less out", p.src, t.Task, t.Map.Large)
 			}
 			continue
 		}

@@ -460,7 +460,7 @@ func (s *step) succeed(i int) {
 		why = fmt.Sprintf("%d of its %d items failed, which is tolerated", w.failed, m.Count)
 	}
 	if m.Large > 0 {
-		why = strings.TrimPrefix(why+"; ", "; ") + fmt.Sprintf("the outputs of its items have %d bytes together, so it has no list of them (the limit is %d)", m.Large, scheduler.MaxOutput)
+		why = strings.TrimPrefix(why+"; ", "; ") + saysLarge(m.Large)
 	}
 	s.closeWhole(i, scheduler.StateSuccess, why)
 }
@@ -492,18 +492,7 @@ func (s *step) outputs(i int) (list json.RawMessage, far, large int) {
 	if size > scheduler.MaxOutput {
 		return nil, far, size
 	}
-	out := append(make([]byte, 0, size), '[')
-	for k, row := range s.live(i) {
-		if k > 0 {
-			out = append(out, ',')
-		}
-		if t := &s.Tasks[row]; len(t.Output) > 0 && t.State == scheduler.StateSuccess {
-			out = append(out, t.Output...)
-		} else {
-			out = append(out, "null"...)
-		}
-	}
-	return append(out, ']'), far, 0
+	return listOf(s.near(s.live(i))), far, 0
 }
 
 // live returns the rows of whole i that its present list has.

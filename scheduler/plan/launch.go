@@ -148,10 +148,14 @@ func evalArgv(argv []*expr.Text, vars *expr.Vars) ([]string, error) {
 }
 
 // Frozen is the input of one task, which shares nothing with its run that changes.
-type Frozen struct{ in scheduler.Input }
+type Frozen struct {
+	in scheduler.Input
+	// lists are those of the outputs of mapped tasks that are too large for the document.
+	lists map[string][]json.RawMessage
+}
 
 // Far reports whether the task reads an output from the object store.
-func (f Frozen) Far() bool { return len(f.in.UpstreamRefs) > 0 }
+func (f Frozen) Far() bool { return len(f.in.UpstreamRefs)+len(f.lists) > 0 }
 
 // Place fills in where the outputs are that lie in the object store. It returns the first error of place.
 func (f Frozen) Place(place func(ref scheduler.OutputRef) (uri, path string, err error)) error {
@@ -177,6 +181,7 @@ func (f Frozen) Input() ([]byte, error) {
 // Freeze returns the input of task i. It is cheap: the document, which may have thousands of batches, is made by [Frozen.Input].
 func (r *Run) Freeze(i int) Frozen {
 	row := &r.Row
+	f := Frozen{}
 	in := scheduler.Input{
 		V: 1, Task: r.Tasks[i].Task, Trigger: row.Trigger, Batches: r.Batches, Params: row.Params,
 		Run: scheduler.InputRun{
@@ -207,8 +212,10 @@ func (r *Run) Freeze(i int) Frozen {
 			out = json.RawMessage("null")
 		}
 		in.Upstream[r.Tasks[p].Task] = out
+		r.freezeList(&f, &in, p)
 	}
-	return Frozen{in: in}
+	f.in = in
+	return f
 }
 
 // vars returns the variables for expressions that name these tasks.
