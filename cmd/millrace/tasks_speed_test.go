@@ -75,57 +75,6 @@ func TestSoakTaskSpeed(t *testing.T) {
 	t.Logf("measured: 1000 runs of one task, each asked for by itself, in %v: %.0f runs/s", took.Round(time.Millisecond), 1000/took.Seconds())
 }
 
-// TestSoakTriggerRate measures how soon a task runs after its batch is committed while 200 batches a second come.
-func TestSoakTriggerRate(t *testing.T) {
-	soak(t)
-	const sources, seconds = 10, 15
-	config := "batch: {max_age: 50ms}\nsources:\n"
-	for i := range sources {
-		config += fmt.Sprintf("  s%d: {kind: clickstream, write_keys: [k%d]}\n", i, i)
-	}
-	dags := dagDir(t, map[string]string{"each.yaml": "dag: each\non: [{batch: {}}]\ntasks: {a: {run: [\"true\"]}}\n"})
-	file := dagDir(t, map[string]string{"millrace.yaml": config + "dags: " + dags + "\n"}) + "/millrace.yaml"
-	s := newServer(t, "serve", "--config", file, "--log-level", "error")
-	s.start()
-	s.head("each", func(h scheduler.DAGHead) bool { return h.Version != "" })
-	var wg sync.WaitGroup
-	stop := time.Now().Add(seconds * time.Second)
-	for i := range sources {
-		wg.Go(func() { // ends at stop
-			tick := time.NewTicker(50 * time.Millisecond)
-			defer tick.Stop()
-			for n := 0; time.Now().Before(stop); n++ {
-				<-tick.C
-				req, err := http.NewRequest(http.MethodPost, "http://"+s.ingest+"/v1/track", strings.NewReader(`{"userId":"u","event":"e"}`))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				req.SetBasicAuth(fmt.Sprint("k", i), "")
-				if resp, err := http.DefaultClient.Do(req); err == nil {
-					_ = resp.Body.Close()
-				}
-			}
-		})
-	}
-	wg.Wait()
-	s.drained()
-	var waits []time.Duration
-	runs := s.runs("each")
-	committed := map[string]time.Time{}
-	for _, b := range s.allBatches() {
-		committed[b.ID] = b.CommittedAt
-	}
-	for _, r := range runs {
-		var d scheduler.RunDetail
-		s.cliJSON(&d, "runs", "show", r.ID)
-		waits = append(waits, d.Attempts[0].StartedAt.Sub(committed[r.Batches[0]]))
-	}
-	slices.Sort(waits)
-	t.Logf("measured: at %.0f runs a second, committed → exec p50 %v, p99 %v, max %v, of %d", float64(len(runs))/seconds, quantile(waits, 0.5), quantile(waits, 0.99),
-		waits[len(waits)-1], len(waits))
-}
-
 // soak skips what is not asked for.
 func soak(t *testing.T) {
 	t.Helper()
