@@ -36,6 +36,8 @@ type History interface {
 	Leftovers(ctx context.Context, limit int) ([]string, error)
 	// Clean removes the rows that are left of forgotten runs. It may be repeated.
 	Clean(ctx context.Context, runs []string) error
+	// Known returns those of the ids whose runs are in the store, or were and are forgotten.
+	Known(ctx context.Context, ids []string) ([]string, error)
 	// Archived returns where a forgotten run is archived, "" if nowhere. ErrNotFound: it was never forgotten.
 	Archived(ctx context.Context, id string) (object string, err error)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"millrace/scheduler"
 	"millrace/scheduler/plan"
@@ -32,18 +33,13 @@ func (in *intake) decide(ctx context.Context, c *core) {
 		return
 	}
 	// What has to be read is read before anything is changed: a run that exists is left alone, also one that ended long ago.
-	var firings []*trigger.Firing
-	for i := range in.in.Firings {
-		f := &in.in.Firings[i]
-		known, err := c.known(ctx, f.RunID())
-		if err == nil && !known {
-			firings = append(firings, f)
-			err = c.recall(ctx, f.Version)
-		}
-		if err != nil {
-			c.then(in.done, fmt.Errorf("%w: %w", unavailable(err, trigger.ErrStale), err))
-			return
-		}
+	firings, err := c.news(ctx, in.in.Firings)
+	for i := 0; i < len(firings) && err == nil; i++ {
+		err = c.recall(ctx, firings[i].Version)
+	}
+	if err != nil {
+		c.then(in.done, fmt.Errorf("%w: %w", unavailable(err, trigger.ErrStale), err))
+		return
 	}
 	chg := &c.tx.change
 	chg.Arrivals = append(chg.Arrivals, in.in.Arrivals...)
@@ -70,17 +66,55 @@ func unavailable(err, missing error) error {
 	return trigger.ErrUnavailable
 }
 
-// known reports whether the run exists, in memory or in the store.
+// news returns the firings whose runs do not exist and never did. It asks the store once for all of them.
+func (c *core) news(ctx context.Context, list []trigger.Firing) ([]*trigger.Firing, error) {
+	var ids []string
+	for i := range list {
+		if id := list[i].RunID(); c.runs[id] == nil {
+			ids = append(ids, id)
+		}
+	}
+	known, err := c.ever(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	var out []*trigger.Firing
+	for i := range list {
+		if id := list[i].RunID(); c.runs[id] == nil && !slices.Contains(known, id) {
+			out = append(out, &list[i])
+		}
+	}
+	return out, nil
+}
+
+// known reports whether the run exists, in memory or in the store, or was there and is forgotten.
 func (c *core) known(ctx context.Context, id string) (bool, error) {
 	if c.runs[id] != nil {
 		return true, nil
 	}
-	runs, _, err := c.read.Runs(ctx, scheduler.RunQuery{ID: id})
-	if err != nil || len(runs) > 0 {
-		return len(runs) > 0, err
+	past, err := c.ever(ctx, []string{id})
+	return len(past) > 0, err
+}
+
+// ever returns those of the ids that the store knows.
+func (c *core) ever(ctx context.Context, ids []string) ([]string, error) {
+	if len(ids) == 0 {
+		return nil, nil
 	}
-	_, past, err := c.forgotten(ctx, id)
-	return past, err
+	if h, ok := c.read.(scheduler.History); ok {
+		return h.Known(ctx, ids)
+	}
+	var out []string
+	for _, id := range ids {
+		runs, _, err := c.read.Runs(ctx, scheduler.RunQuery{ID: id})
+		if err != nil {
+			return nil, err
+		}
+		if len(runs) > 0 {
+			out = append(out, id)
+		}
+	}
+	return out, nil
 }
 
 // begin makes the run of a firing whose version is at hand, unless an earlier input of this transaction has made it. told are the deadlines that

@@ -109,6 +109,17 @@ func (s *Store) Clean(_ context.Context, runs []string) error {
 	return nil
 }
 
+// Known implements scheduler.History.
+func (s *Store) Known(_ context.Context, ids []string) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+		_, there := s.runs[id]
+		_, was := s.archived[id]
+		return !there && !was
+	}), nil
+}
+
 // Archived implements scheduler.History.
 func (s *Store) Archived(_ context.Context, id string) (string, error) {
 	s.mu.Lock()
@@ -179,6 +190,15 @@ func testHistory(t *storeTest) {
 	}
 	if d := t.run(ids[3]); len(d.Tasks) == 0 || len(d.Moves) != 1 {
 		t.Fatalf("a run that is live was cleaned away: %+v", d)
+	}
+	known, err := h.Known(ctx, []string{"none", ids[3], "", ids[2]})
+	slices.Sort(known)
+	want := []string{ids[2], ids[3]}
+	if slices.Sort(want); err != nil || !slices.Equal(known, want) {
+		t.Fatalf("got %v, %v, want the run that is there and the one that was", known, err)
+	}
+	if known, err = h.Known(ctx, nil); err != nil || len(known) != 0 {
+		t.Fatalf("got %v, %v of none", known, err)
 	}
 	if object, err := h.Archived(ctx, ids[2]); err != nil || object != "k1" {
 		t.Fatalf("got %q, %v", object, err)

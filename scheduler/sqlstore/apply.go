@@ -45,6 +45,7 @@ func (s *Store) update(ctx context.Context, do func(*tx) error) error {
 	err := do(t)
 	if err == nil {
 		if _, err = t.exec("COMMIT"); err == nil {
+			s.wrote(t.rows)
 			return nil
 		}
 		err = fmt.Errorf("commit: %w", err)
@@ -56,8 +57,9 @@ func (s *Store) update(ctx context.Context, do func(*tx) error) error {
 
 // tx is the one write transaction that is open; Store.mu is held.
 type tx struct {
-	ctx context.Context
-	s   *Store
+	ctx  context.Context
+	s    *Store
+	rows int // written
 }
 
 // stmt returns the prepared form of q, which is kept for good: q is one of few.
@@ -83,7 +85,9 @@ func (t *tx) exec(q string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return res.RowsAffected()
+	n, err := res.RowsAffected()
+	t.rows += int(n)
+	return n, err
 }
 
 // insert puts rows, laid out one after the other in args, into a table, several with one statement. conflict is its ON CONFLICT clause.

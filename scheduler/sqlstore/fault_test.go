@@ -177,7 +177,7 @@ func childFull(dir string) error {
 		return err
 	}
 	small := limit
-	small.Cur = 512 << 10
+	small.Cur = 1 << 20
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &small); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -17,11 +18,17 @@ func (s *Store) Ended(ctx context.Context, before time.Time, limit int) ([]sched
 	var out []scheduler.Ended
 	err := s.read(ctx, "ended", func(v view) error {
 		var err error
-		out, err = all(v, scanEnded, `SELECT id, ended_at, rev, COALESCE((SELECT MAX(t.id) FROM transition t WHERE t.run = run.id), 0) FROM run
+		out, err = all(v, scanEnded, "SELECT id, ended_at, rev, "+lastMove("run.id")+` FROM run
 			WHERE state IN ('success', 'failed', 'cancelled') AND ended_at < ? AND deadline_at = 0 ORDER BY ended_at, id LIMIT ?`, micros(before), limit)
 		return err
 	})
 	return out, err
+}
+
+// lastMove is the newest line of the audit trail of a run, 0 if there is none. It asks each of the two indexes.
+func lastMove(run string) string {
+	last := "COALESCE((SELECT MAX(t.id) FROM transition t WHERE t.run = " + run + " AND t.map_index "
+	return "MAX(" + last + "< 0), 0), " + last + ">= 0), 0))"
 }
 
 func scanEnded(row scanner) (e scheduler.Ended, err error) {
@@ -61,7 +68,7 @@ func (s *Store) Forget(ctx context.Context, runs []scheduler.Ended, object strin
 		err := s.update(ctx, func(t *tx) error {
 			for _, r := range some {
 				n, err := t.exec(`DELETE FROM run WHERE id = ? AND rev = ? AND state IN ('success', 'failed', 'cancelled') AND deadline_at = 0
-					AND COALESCE((SELECT MAX(id) FROM transition WHERE run = ?), 0) = ?`, r.ID, r.Rev, r.ID, r.Moves)
+					AND `+lastMove("run.id")+" = ?", r.ID, r.Rev, r.Moves)
 				if err != nil {
 					return err
 				}
@@ -96,9 +103,10 @@ func (s *Store) Leftovers(ctx context.Context, limit int) ([]string, error) {
 	return out, err
 }
 
-// cleaning are the tables that have rows of a run, with the key that a part of these can be picked by.
-var cleaning = []struct{ table, key string }{
-	{"transition", "id"}, {"attempt", "id"}, {"task_instance", "(task, map_index)"}, {"run_input", "n"},
+// cleaning are the tables that have rows of a run, with the key that a part of these can be picked by, and the condition of the index that finds them.
+var cleaning = []struct{ table, key, and string }{
+	{"transition", "id", " AND map_index < 0"}, {"transition", "id", " AND map_index >= 0"},
+	{"attempt", "id", ""}, {"task_instance", "(task, map_index)", ""}, {"run_input", "n", ""},
 }
 
 // cleanStep is how many rows of runs one transaction removes, so that Apply waits for milliseconds.
@@ -131,7 +139,7 @@ func (s *Store) Clean(ctx context.Context, runs []string) error {
 func (t *tx) clean(run string, left *int) (bool, error) {
 	for _, c := range cleaning {
 		key := strings.Trim(c.key, "()")
-		n, err := t.exec("DELETE FROM "+c.table+" WHERE run = ? AND "+c.key+" IN (SELECT "+key+" FROM "+c.table+` WHERE run = ? LIMIT ?)
+		n, err := t.exec("DELETE FROM "+c.table+" WHERE run = ? AND "+c.key+" IN (SELECT "+key+" FROM "+c.table+" WHERE run = ?"+c.and+` LIMIT ?)
 			AND EXISTS (SELECT 1 FROM archived_run WHERE id = ? AND open) AND NOT EXISTS (SELECT 1 FROM run WHERE id = ?)`,
 			run, run, *left, run, run)
 		if err != nil {
@@ -143,6 +151,42 @@ func (t *tx) clean(run string, left *int) (bool, error) {
 	}
 	_, err := t.exec("UPDATE archived_run SET open = 0 WHERE id = ? AND open", run)
 	return true, err
+}
+
+// knownSQL hops from id to id in the keys of two tables.
+const knownSQL = `SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM run WHERE id = value) OR EXISTS (SELECT 1 FROM archived_run WHERE id = value)`
+
+// Known implements scheduler.History. The engine asks this for each group of firings, so the question is prepared, and needs no transaction: a
+// statement sees one state by itself.
+func (s *Store) Known(ctx context.Context, ids []string) ([]string, error) {
+	defer s.m.observe("known", time.Now())
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("read known: %w: %w", scheduler.ErrUnavailable, err)
+	}
+	out, err := s.knownOf(context.WithoutCancel(ctx), ids) // as in update
+	if err != nil {
+		return nil, fmt.Errorf("read known: %w", classify(err))
+	}
+	return out, nil
+}
+
+func (s *Store) knownOf(ctx context.Context, ids []string) ([]string, error) {
+	doc, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	st := s.known.Load()
+	if st == nil {
+		if st, err = s.readDB.PrepareContext(ctx, knownSQL); err != nil {
+			return nil, err
+		}
+		s.known.Store(st) // one that another call has prepared meanwhile is closed with the database
+	}
+	rows, err := st.QueryContext(ctx, string(doc))
+	if err != nil {
+		return nil, err
+	}
+	return scanAll(rows, scanText)
 }
 
 // Archived implements scheduler.History.

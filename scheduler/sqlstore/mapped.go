@@ -100,7 +100,7 @@ func (v view) own(d *scheduler.RunDetail, id string) error {
 	if err != nil {
 		return err
 	}
-	d.Moves, err = all(v, scanMove, "SELECT "+list("", moveColumns)+" FROM transition WHERE run=? AND map_index < 0 ORDER BY id", id)
+	d.Moves, err = all(v, scanMove, movesSQL("< 0")+" ORDER BY id", id)
 	return err
 }
 

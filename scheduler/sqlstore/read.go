@@ -40,6 +40,10 @@ func all[T any](v view, scan func(scanner) (T, error), q string, args ...any) ([
 	if err != nil {
 		return nil, err
 	}
+	return scanAll(rows, scan)
+}
+
+func scanAll[T any](rows *sql.Rows, scan func(scanner) (T, error)) ([]T, error) {
 	defer rows.Close()
 	var out []T
 	for rows.Next() {
@@ -309,8 +313,13 @@ func (v view) whole(d *scheduler.RunDetail, id string) error {
 	if err != nil {
 		return err
 	}
-	d.Moves, err = all(v, scanMove, "SELECT "+list("", moveColumns)+" FROM transition WHERE run=? ORDER BY id", id)
+	d.Moves, err = all(v, scanMove, movesSQL("< 0")+" UNION ALL "+movesSQL(">= 0")+" ORDER BY id", id, id)
 	return err
+}
+
+// movesSQL asks for a run's part of the audit trail by one of the two indexes that have it.
+func movesSQL(index string) string {
+	return "SELECT " + list("", moveColumns) + ", id FROM transition WHERE run=? AND map_index " + index
 }
 
 // Batch implements scheduler.Store.

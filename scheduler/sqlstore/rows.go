@@ -175,7 +175,8 @@ func moveArgs(m *scheduler.Move) []any {
 }
 
 func scanMove(row scanner) (m scheduler.Move, err error) {
-	err = row.Scan(&m.Run, &m.Task, &m.MapIndex, &m.Try, &m.From, &m.To, &m.Reason, stamp{&m.At})
+	var id int64 // their order
+	err = row.Scan(&m.Run, &m.Task, &m.MapIndex, &m.Try, &m.From, &m.To, &m.Reason, stamp{&m.At}, &id)
 	return m, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -47,6 +48,8 @@ type Store struct {
 	lock    io.Closer
 	writeDB *sql.DB
 	readDB  *sql.DB
+	known   atomic.Pointer[sql.Stmt] // of readDB; nil before its first use
+	check   checkpoints
 	m       *metrics
 	// pruneStep and cleanStep are the constants, or less in tests.
 	pruneStep, cleanStep int
@@ -83,11 +86,16 @@ func open(ctx context.Context, path string, o Options, files fs.FS) (_ *Store, e
 	if s.lock, err = vfs.OS.Lock(path + ".lock"); err != nil {
 		return nil, err
 	}
-	const settings = "_pragma=synchronous(FULL)&_pragma=cache_size(-8192)&_pragma=journal_size_limit(67108864)&_txlock=immediate"
-	if s.writeDB, err = sql.Open("sqlite", dsn(path, settings)); err != nil {
+	settings := "_pragma=synchronous(FULL)&_pragma=journal_size_limit(67108864)&_txlock=immediate"
+	settings += fmt.Sprintf("&_pragma=wal_autocheckpoint(%d)", autoCheckpoint)
+	if s.writeDB, err = sql.Open("sqlite", dsn(path, settings+"&_pragma=cache_size(-8192)")); err != nil {
 		return nil, err
 	}
 	s.writeDB.SetMaxOpenConns(1)
+	if s.check.db, err = sql.Open("sqlite", dsn(path, settings)); err != nil {
+		return nil, err
+	}
+	s.check.db.SetMaxOpenConns(1)
 	if err := migrate(ctx, s.writeDB, files); err != nil {
 		return nil, err
 	}
@@ -112,6 +120,7 @@ func dsn(path, settings string) string {
 // Close is safe to call twice. What was applied is safe without it.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
+		s.check.wg.Wait() // whoever closes has applied the last change
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		var errs []error
@@ -120,6 +129,9 @@ func (s *Store) Close() error {
 		}
 		if s.readDB != nil {
 			errs = append(errs, s.readDB.Close())
+		}
+		if s.check.db != nil {
+			errs = append(errs, s.check.db.Close())
 		}
 		if s.conn != nil {
 			errs = append(errs, s.conn.Close())
