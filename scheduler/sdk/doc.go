@@ -10,6 +10,9 @@
 //	func count(ctx context.Context, a *sdk.Attempt, _ sdk.Nothing) (Counts, error)
 //	func store(ctx context.Context, a *sdk.Attempt, in Counts) (sdk.Nothing, error)
 //
+// Whatever a DAG file can say, a program can: a test walks the keys of the format. The first argument of what adds a task is where it stands: the
+// DAG, a [Group], its setups or teardowns.
+//
 // The output of count is the input of store; that they have one type is checked by the compiler. Both are plain functions: a test calls them
 // with &sdk.Attempt{} and no server.
 //

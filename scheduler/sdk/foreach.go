@@ -8,9 +8,11 @@ import (
 
 // ForEach makes a task mapped: it runs once for each element of a list, which [Item] gives it. It is an [Option]; docs/foreach.md has the rules.
 type ForEach struct {
-	// Items is a CEL expression that yields the list: "inputs.objects", "params.days", "tasks.list.output" (then the task [Needs] list).
+	// Items is a CEL expression that yields the list: "inputs.objects", "params.days", listed.Output() (then the task [Needs] listed).
 	Items string
-	// Key is a CEL expression over `item` that names an element for people; "": it has no name.
+	// As is what expressions of the task call an element; "" is "item".
+	As string
+	// Key is a CEL expression over the element that names an element for people; "": it has no name.
 	Key string
 	// MaxConcurrent is how many go on at once; 0: all.
 	MaxConcurrent int
@@ -23,7 +25,7 @@ func (f ForEach) apply(t *task) {
 		t.dag.fault("task %q is to run for each element of nothing: ForEach has no Items", t.id)
 	}
 	var o object
-	o = o.with("items", f.Items).unless(f.Key == "", "key", f.Key).unless(f.MaxConcurrent == 0, "max_concurrent", f.MaxConcurrent)
+	o = o.with("items", f.Items).unless(f.As == "", "as", f.As).unless(f.Key == "", "key", f.Key).unless(f.MaxConcurrent == 0, "max_concurrent", f.MaxConcurrent)
 	if f.TolerateFailures != "" {
 		var n int
 		var tolerate any = f.TolerateFailures

@@ -96,7 +96,7 @@ func TestDescribeFaults(t *testing.T) {
 		"twice":          {func(d *DAG) { Task(d, "a", None, extract); Task(d, "a", None, extract) }, `task "a" is defined twice`},
 		"another DAG":    {func(d *DAG) { Command[Nothing](d, "a", []string{"x"}, Needs(other)) }, `needs "there", which is a task of dag "other"`},
 		"no struct":      {func(d *DAG) { Params(d, 3) }, "must be a struct, got int"},
-		"no scalar":      {func(d *DAG) { Params(d, struct{ L []int }{}) }, `parameter "L" is a []int`},
+		"no scalar":      {func(d *DAG) { Params(d, struct{ L map[string]int }{}) }, `parameter "L" is a map[string]int`},
 		"not JSON":       {func(d *DAG) { d.Set("x", func() {}) }, "unsupported type"},
 		"of a task, too": {func(d *DAG) { Task(d, "a", None, extract, Set("x", make(chan int))) }, "unsupported type"},
 	} {

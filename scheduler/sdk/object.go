@@ -31,6 +31,10 @@ func (o object) unless(not bool, key string, value any) object {
 	return o.with(key, value)
 }
 
+func (o object) has(key string) bool {
+	return slices.ContainsFunc(o, func(m member) bool { return m.key == key })
+}
+
 // MarshalJSON implements json.Marshaler.
 func (o object) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer

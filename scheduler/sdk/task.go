@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"slices"
-	"strings"
 )
 
 // Func is the code of a task. ctx ends when the attempt is asked to end. The output becomes the input of tasks that take it; an error fails
@@ -20,8 +18,8 @@ type Input[T any] interface {
 	nodes() []*task
 }
 
-// Node is a task of any type.
-type Node interface{ node() *task }
+// Node is a task of any type, or a [Group].
+type Node interface{ node() ref }
 
 // Nothing is the input or output of a task that has none.
 type Nothing struct{}
@@ -37,7 +35,7 @@ func (none) nodes() []*task               { return nil }
 // Step is a task of a DAG, and its output for those that come after it.
 type Step[Out any] struct{ t *task }
 
-func (s *Step[Out]) node() *task    { return s.t }
+func (s *Step[Out]) node() ref      { return ref{s.t.dag, s.t.id, s.t} }
 func (s *Step[Out]) nodes() []*task { return []*task{s.t} }
 
 // Of implements [Input].
@@ -76,46 +74,17 @@ func (i both[A, B]) Of(a *Attempt) (p Pair[A, B], err error) {
 	return p, err
 }
 
-// Params declares the parameters of the DAG's runs: the fields of a struct, by their names in JSON, of kind string, bool, integer or float,
+// Params declares the parameters of the DAG's runs: the fields of a struct, by their names in JSON, of kind string, bool, integer or float, or lists,
 // with their values as defaults. The tag `millrace:"required"` is for a field without a default, and `doc:"…"` describes one.
 func Params[T any](d *DAG, defaults T) Input[T] {
-	v := reflect.ValueOf(defaults)
-	if v.Kind() != reflect.Struct {
-		d.fault("parameters must be a struct, got %T", defaults)
-		return params[T]{}
+	declared, errs := declare(defaults)
+	for _, m := range declared {
+		d.params = d.params.with(m.key, m.value)
 	}
-	for i := range v.NumField() {
-		d.param(v.Type().Field(i), v.Field(i))
+	for _, err := range errs {
+		d.fault("%w", err)
 	}
 	return params[T]{}
-}
-
-func (d *DAG) param(f reflect.StructField, v reflect.Value) {
-	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-	if !f.IsExported() || name == "-" {
-		return
-	}
-	if name == "" {
-		name = f.Name
-	}
-	kind := ""
-	switch {
-	case v.Kind() == reflect.String:
-		kind = "string"
-	case v.Kind() == reflect.Bool:
-		kind = "boolean"
-	case v.CanInt(), v.CanUint():
-		kind = "integer"
-	case v.CanFloat():
-		kind = "number"
-	default:
-		d.fault("parameter %q is a %s, want a string, a bool or a number", name, v.Type())
-	}
-	required := f.Tag.Get("millrace") == "required"
-	p := object{{"type", kind}}
-	p = p.unless(f.Tag.Get("doc") == "", "description", f.Tag.Get("doc"))
-	p = p.unless(!required, "required", true).unless(required, "default", v.Interface())
-	d.params = d.params.with(name, p)
 }
 
 type params[T any] struct{}
@@ -133,10 +102,10 @@ func (params[T]) Of(a *Attempt) (out T, err error) {
 }
 
 // Task adds a task that runs fn. Where its input comes from are its first parents; [Needs] adds others.
-func Task[In, Out any](d *DAG, id string, from Input[In], fn Func[In, Out], opts ...Option) *Step[Out] {
-	t := d.add(id, opts)
-	for i, parent := range from.nodes() {
-		t.needs = slices.Insert(t.needs, min(i, len(t.needs)), parent)
+func Task[In, Out any](p Place, id string, from Input[In], fn Func[In, Out], opts ...Option) *Step[Out] {
+	t := add(p, id, opts)
+	for _, parent := range from.nodes() {
+		t.inputs = append(t.inputs, ref{parent.dag, parent.id, parent})
 	}
 	t.run = func(ctx context.Context, a *Attempt) (any, error) {
 		in, err := from.Of(a)
@@ -149,59 +118,50 @@ func Task[In, Out any](d *DAG, id string, from Input[In], fn Func[In, Out], opts
 		}
 		return out, err
 	}
-	t.checkNeeds()
-	return &Step[Out]{t}
-}
-
-// Command adds a task that is another program: argv as it stands, in which ${{ }} is as in a DAG file. Its output is of type Out, if it
-// writes one.
-func Command[Out any](d *DAG, id string, argv []string, opts ...Option) *Step[Out] {
-	t := d.add(id, opts)
-	t.argv = argv
-	t.checkNeeds()
 	return &Step[Out]{t}
 }
 
 // task is a task without its types.
 type task struct {
-	dag   *DAG
-	id    string
-	needs []*task
-	keys  object
-	env   object
-	argv  []string // of a command
-	run   func(ctx context.Context, a *Attempt) (any, error)
-}
-
-func (t *task) need(parent *task) {
-	if !slices.Contains(t.needs, parent) {
-		t.needs = append(t.needs, parent)
-	}
-}
-
-// checkNeeds drops doubles, and finds parents that describe could not name.
-func (t *task) checkNeeds() {
-	parents := t.needs
-	t.needs = nil
-	for _, p := range parents {
-		if p.dag != t.dag {
-			t.dag.fault("task %q needs %q, which is a task of dag %q", t.id, p.id, p.dag.id)
-		}
-		t.need(p)
-	}
+	dag *DAG
+	// id is the name, but for setups and teardowns.
+	name, id    string
+	part, group string
+	// inputs are where the input comes from, and needs what the author has added.
+	inputs, needs []ref
+	// parents are the names that both have in the description; covers and takers, what a setup covers, as its author and as others say.
+	parents        []string
+	covers, takers []ref
+	keys           object
+	env            object
+	// work is what a task is that has no function.
+	work object
+	run  func(ctx context.Context, a *Attempt) (any, error)
 }
 
 func (t *task) describe(executable string) object {
-	argv := t.argv
+	work := t.work
 	if t.run != nil {
-		argv = []string{executable, verbRun, t.id}
+		work = object{{"run", []string{executable, verbRun, t.id}}}
 	}
-	var needs []string
-	for _, p := range t.needs {
-		needs = append(needs, p.id)
-	}
+	covered := t.covered()
 	var o object
-	o = o.unless(len(needs) == 0, "needs", needs).with("run", argv)
-	o = append(o, t.keys...)
+	o = o.unless(len(t.parents) == 0, "needs", t.parents).unless(len(covered) == 0, "for", covered).unless(t.group == "", "group", t.group)
+	return t.describeKeys(append(o, work...), t.dag.defaults != nil)
+}
+
+// bounds is an option whose zero fields have to be written where the DAG's defaults would fill them in.
+type bounds interface {
+	describe(whole bool) object
+}
+
+func (t *task) describeKeys(o object, defaults bool) object {
+	for _, m := range t.keys {
+		value := m.value
+		if b, ok := value.(bounds); ok {
+			value = b.describe(defaults && t.dag.defaults.keys.has(m.key))
+		}
+		o = append(o, member{m.key, value})
+	}
 	return o.unless(len(t.env) == 0, "env", t.env)
 }
