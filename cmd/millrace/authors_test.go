@@ -79,8 +79,8 @@ func TestPythonPage(t *testing.T) {
 func TestGoPage(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "dags")
-	if n := pageFiles(t, "docs/sdk-go.md", dir); n != 4 {
-		t.Fatalf("the page has %d files, want 4", n)
+	if n := pageFiles(t, "docs/sdk-go.md", dir); n != 6 {
+		t.Fatalf("the page has %d files, want 6", n)
 	}
 	src, program := dir+"-src/orders", filepath.Join(dir, "orders.dag")
 	goRun(t, src, "vet", ".")
