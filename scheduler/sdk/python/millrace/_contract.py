@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Tuple
 
 from ._rows import ObjectError, Opener, open_file, rows
 
@@ -27,6 +27,36 @@ def variable(name: str) -> str:
             "or try it with millrace.testing.task()"
         )
     return value
+
+
+def encode(value: Any, what: str) -> str:
+    """Return a value as JSON. Raises TypeError or ValueError that says of what it was the value."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except TypeError as error:
+        raise TypeError(f"{what} is not JSON: {error}. It may have dicts, lists, str, int, float, bool and None") from error
+    except ValueError as error:
+        raise ValueError(f"{what} is not JSON: {error}") from error
+
+
+class _Named(Dict[str, Any]):
+    """A dict that says, of a name that it does not have, what can be done about it."""
+
+    def __init__(self, values: Mapping[str, Any], missing: str) -> None:
+        super().__init__(values)
+        self._missing = missing
+
+    def __missing__(self, name: str) -> Any:
+        raise _missing(name, self, self._missing)
+
+
+def _missing(name: str, names: Iterable[str], text: str) -> KeyError:
+    return KeyError(text.format(repr(name)) + "; there is " + (", ".join(sorted(names)) or "nothing"))
+
+
+_NO_PARAM = "the run has no parameter {}: `params:` of the DAG does not declare it, or it has no default and was not given"
+_NO_PARENT = "no task {} comes before this one: name it in `needs:`"
+_NO_SETTING = "the task says nothing of {} below `with:`: require it in what `describe` prints, or use .get()"
 
 
 @dataclass(frozen=True)
@@ -69,6 +99,13 @@ class Batch:
     bytes: int = 0
     #: number of rows by type of event
     types: Mapping[str, int] = field(default_factory=dict)
+    #: when the events came in, first and last, and when they happened
+    received_min: Optional[datetime] = None
+    received_max: Optional[datetime] = None
+    event_min: Optional[datetime] = None
+    event_max: Optional[datetime] = None
+    #: why the batch has no object, or ""
+    void: str = ""
     #: the batch as it stands in the input document, with all else that is known of it
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -77,7 +114,7 @@ class Batch:
 
         Raises ObjectError at the end if the object has another number of rows than the batch: it is not the object that millrace wrote.
         """
-        if self.raw.get("void"):
+        if self.void:
             return
         count = 0
         for row in rows(self.uri, open=open):
@@ -116,10 +153,16 @@ class Inputs:
 
 
 def inputs() -> Inputs:
-    """Read the inputs of this attempt. Raises NotATask if this process is none."""
+    """Read the inputs of this attempt. Raises NotATask if this process is none.
+
+    A parameter or an output that is not there is a KeyError that says what to do about it.
+    """
     path = variable("MILLRACE_INPUT")
-    with open(path, encoding="utf-8") as file:
-        document = json.load(file)
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+    except (OSError, ValueError) as error:
+        raise NotATask(f"MILLRACE_INPUT names {path}, which can not be read: {error}. The document is there as long as the attempt runs") from error
     version = document.get("v")
     if version != 1:
         raise NotATask(f"{path} is version {version!r} of the input document, this package reads version 1: update the package")
@@ -128,7 +171,7 @@ def inputs() -> Inputs:
         task=document.get("task", ""),
         trigger=_trigger(document.get("trigger") or {}),
         batches=tuple(_batch(raw) for raw in document.get("batches") or ()),
-        params=document.get("params") or {},
+        params=_Named(document.get("params") or {}, _NO_PARAM),
         upstream=_upstream(document),
         try_number=int(os.environ.get("MILLRACE_TRY") or 1),
         map_index=int(os.environ.get("MILLRACE_MAP_INDEX") or -1),
@@ -145,7 +188,9 @@ class _Upstream(Mapping[str, Any]):
         self._far = far
 
     def __getitem__(self, task: str) -> Any:
-        if task not in self._near and task in self._far:
+        if task not in self._near and task not in self._far:
+            raise _missing(task, self, _NO_PARENT)
+        if task not in self._near:
             ref = self._far[task]
             with open_file(ref.get("path") or ref.get("uri", "")) as file:
                 self._near[task] = json.load(file)
@@ -163,7 +208,7 @@ class _Upstream(Mapping[str, Any]):
 
 def _upstream(document: Mapping[str, Any]) -> Mapping[str, Any]:
     near, far = document.get("upstream") or {}, document.get("upstream_refs") or {}
-    return _Upstream(near, far) if far else near
+    return _Upstream(near, far) if far else _Named(near, _NO_PARENT)
 
 
 def idempotency_key() -> str:
@@ -197,6 +242,11 @@ def _batch(raw: Mapping[str, Any]) -> Batch:
         events=raw.get("events", 0),
         bytes=raw.get("bytes", 0),
         types=raw.get("types") or {},
+        received_min=_time(raw.get("received_min")),
+        received_max=_time(raw.get("received_max")),
+        event_min=_time(raw.get("event_min")),
+        event_max=_time(raw.get("event_max")),
+        void=raw.get("void", ""),
         raw=raw,
     )
 
@@ -220,9 +270,18 @@ def _time(text: Optional[str]) -> Optional[datetime]:
 def settings() -> Dict[str, Any]:
     """Return what a DAG file says below ``with:``, for an operator that a task uses. A text that was one expression has its value's type.
 
-    Raises NotATask if this process is not that of an operator.
+    Raises NotATask if this process is not that of an operator. A setting that is not there is a KeyError that says what to do about it.
     """
-    envelope = json.loads(variable("MILLRACE_OPERATOR"))
-    if envelope.get("v") != 1 or not isinstance(envelope.get("with"), dict):
-        raise NotATask(f"MILLRACE_OPERATOR has version {envelope.get('v')!r} without settings; this package knows version 1")
-    return envelope["with"]
+    text = os.environ.get("MILLRACE_OPERATOR", "")
+    if not text:
+        raise NotATask("MILLRACE_OPERATOR is not set: this is no task that has `use:`. Try an operator with millrace.testing.task(settings={…})")
+    try:
+        envelope = json.loads(text)
+    except ValueError as error:
+        raise NotATask(f"MILLRACE_OPERATOR is not JSON: {error}") from error
+    if not isinstance(envelope, dict) or envelope.get("v") != 1:
+        version = envelope.get("v") if isinstance(envelope, dict) else None
+        raise NotATask(f"MILLRACE_OPERATOR is version {version!r}, this package reads version 1: update the package")
+    if not isinstance(envelope.get("with"), dict):
+        raise NotATask("MILLRACE_OPERATOR has no settings: this task has another operator than `use:`")
+    return _Named(envelope["with"], _NO_SETTING)

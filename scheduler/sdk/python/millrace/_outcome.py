@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import Any, Dict, NoReturn
 
-from ._contract import variable
+from ._contract import encode, variable
 from ._log import log
 
 #: The most that ``output`` takes, in bytes of JSON. What is above 64 KiB goes through the object store.
@@ -30,7 +29,7 @@ def output(value: Any) -> None:
 
     Raises TypeError or ValueError if the value is not JSON, or larger than MAX_OUTPUT.
     """
-    data = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+    data = encode(value, "the output").encode("utf-8")
     if len(data) > MAX_OUTPUT:
         raise ValueError(f"the output has {len(data)} bytes, the limit is {MAX_OUTPUT}: write it to an object and output its address")
     # In place: millrace reads this very file.

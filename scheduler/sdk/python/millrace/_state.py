@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any, Iterator, List, MutableMapping
 
-from ._contract import variable
+from ._contract import encode, variable
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SUFFIX = ".json"
@@ -35,7 +35,7 @@ class State(MutableMapping[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         path = self._path(key)
-        data = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+        data = encode(value, f"state[{key!r}]").encode("utf-8")
         directory = os.path.dirname(path)
         os.makedirs(directory, mode=0o750, exist_ok=True)
         temporary = os.path.join(directory, f".{key}.{os.getpid()}")

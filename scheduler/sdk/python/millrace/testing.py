@@ -45,11 +45,14 @@ def task(
     state: Optional[Mapping[str, Any]] = None,
     task_id: str = "task",
     try_number: int = 1,
+    item: Any = None,
+    map_index: int = -1,
+    settings: Optional[Mapping[str, Any]] = None,
     **variables: str,
 ) -> Iterator[Sandbox]:
     """Make this process an attempt of a task: one batch with ``rows``, if there are any, and ``state`` as an earlier try has left it.
 
-    ``variables`` are set in the environment as well.
+    ``item`` is the element of a mapped task, ``settings`` what stands below ``with:`` for an operator; ``variables`` are set in the environment as well.
     """
     with tempfile.TemporaryDirectory() as directory:
         batches = [] if rows is None else [_batch(directory, list(rows))]
@@ -63,6 +66,10 @@ def task(
             "params": dict(params or {}),
             "upstream": dict(upstream or {}),
         }
+        if item is not None or map_index >= 0:
+            document["item"], map_index = item, max(map_index, 0)
+        if settings is not None:
+            variables.setdefault("MILLRACE_OPERATOR", json.dumps({"v": 1, "use": task_id, "with": dict(settings)}))
         with open(os.path.join(directory, "input.json"), "w", encoding="utf-8") as file:
             json.dump(document, file)
         with open(os.path.join(directory, "output.json"), "wb"):
@@ -72,7 +79,7 @@ def task(
             "MILLRACE_TASK_ID": task_id,
             "MILLRACE_DAG_ID": "test",
             "MILLRACE_DAG_VERSION": "0",
-            "MILLRACE_MAP_INDEX": "-1",
+            "MILLRACE_MAP_INDEX": str(map_index),
             "MILLRACE_TRY": str(try_number),
             "MILLRACE_INPUT": os.path.join(directory, "input.json"),
             "MILLRACE_OUTPUT": os.path.join(directory, "output.json"),

@@ -52,6 +52,35 @@ class InputsTest(unittest.TestCase):
             with self.assertRaises(KeyError):
                 upstream["none"]
 
+    def test_what_is_not_there_is_said(self) -> None:
+        with millrace.testing.task(params={"day": "today"}, settings={"table": "t"}):
+            task = millrace.inputs()
+            for look, text in (
+                (lambda: task.params["dya"], "no parameter 'dya': .*does not declare it.*; there is day"),
+                (lambda: task.upstream["extract"], "no task 'extract' comes before this one: name it in `needs:`; there is nothing"),
+                (lambda: millrace.settings()["rows"], "nothing of 'rows' below `with:`"),
+            ):
+                with self.assertRaisesRegex(KeyError, text):
+                    look()
+            self.assertEqual((task.params.get("dya", 1), "extract" in task.upstream), (1, False))
+            self.assertEqual(json.dumps([task.params, task.upstream]), '[{"day": "today"}, {}]')
+
+    def test_element_of_a_mapped_task(self) -> None:
+        with millrace.testing.task(item={"uri": "u"}, map_index=3):
+            task = millrace.inputs()
+            self.assertEqual((task.item, task.map_index), ({"uri": "u"}, 3))
+        with millrace.testing.task(item="a"):
+            self.assertEqual(millrace.inputs().map_index, 0)
+        with millrace.testing.task():
+            self.assertEqual((millrace.inputs().item, millrace.inputs().map_index), (None, -1))
+
+    def test_a_document_that_can_not_be_read(self) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file, mock.patch.dict(os.environ, MILLRACE_INPUT=file.name):
+            with self.assertRaisesRegex(millrace.NotATask, "can not be read: Expecting value"):
+                millrace.inputs()
+        with mock.patch.dict(os.environ, MILLRACE_INPUT="/none"), self.assertRaisesRegex(millrace.NotATask, "names /none"):
+            millrace.inputs()
+
     def test_outside_of_millrace(self) -> None:
         with mock.patch.dict(os.environ):
             for name in [n for n in os.environ if n.startswith("MILLRACE_")]:
@@ -68,6 +97,17 @@ class InputsTest(unittest.TestCase):
             with mock.patch.dict(os.environ, MILLRACE_INPUT=file.name), self.assertRaisesRegex(millrace.NotATask, "update the package"):
                 millrace.inputs()
 
+    def test_batch(self) -> None:
+        raw = {"id": "b", "void": "why", "event_min": "2026-11-23T16:00:05Z", "received_max": "2026-11-23T16:00:06Z"}
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump({"v": 1, "batches": [raw]}, file)
+            file.flush()
+            with mock.patch.dict(os.environ, MILLRACE_INPUT=file.name):
+                batch = millrace.inputs().batches[0]
+        self.assertEqual(batch.event_min, datetime(2026, 11, 23, 16, 0, 5, tzinfo=timezone.utc))
+        self.assertEqual((batch.received_max, batch.received_min), (datetime(2026, 11, 23, 16, 0, 6, tzinfo=timezone.utc), None))
+        self.assertEqual((batch.void, list(batch.rows())), ("why", []))
+
     def test_times(self) -> None:
         want = datetime(2026, 11, 23, 16, 0, 5, 123456, tzinfo=timezone.utc)
         for text in ("2026-11-23T16:00:05.123456789Z", "2026-11-23T17:00:05.123456+01:00", "2026-11-23T12:30:05.123456-03:30"):
@@ -78,12 +118,18 @@ class InputsTest(unittest.TestCase):
 
 class SettingsTest(unittest.TestCase):
     def test_what_stands_below_with(self) -> None:
-        with millrace.testing.task(MILLRACE_OPERATOR='{"v": 1, "use": "copy", "with": {"table": "orders", "rows": 5}}'):
+        with millrace.testing.task(settings={"table": "orders", "rows": 5}):
             self.assertEqual(millrace.settings(), {"table": "orders", "rows": 5})
 
     def test_what_is_none(self) -> None:
-        for text in ("", '{"v": 2, "with": {}}', '{"v": 1, "http": {}}'):
-            with millrace.testing.task(MILLRACE_OPERATOR=text), self.assertRaises(millrace.NotATask):
+        for text, says in {
+            "": "not set: this is no task that has `use:`",
+            '{"v": 2, "with": {}}': "is version 2, .* update the package",
+            '{"v": 1, "http": {}}': "has no settings",
+            "[]": "is version None",
+            "{": "is not JSON",
+        }.items():
+            with self.subTest(text), millrace.testing.task(MILLRACE_OPERATOR=text), self.assertRaisesRegex(millrace.NotATask, says):
                 millrace.settings()
 
 
@@ -138,7 +184,7 @@ class RowsTest(unittest.TestCase):
         self.assertEqual(len(list(millrace.Batch(id="b", uri=path, events=1).rows())), 1)
         with self.assertRaisesRegex(millrace.ObjectError, "1 rows, but batch b has 2"):
             list(millrace.Batch(id="b", uri=path, events=2).rows())
-        self.assertEqual(list(millrace.Batch(id="b", uri="gone", raw={"void": "why"}).rows()), [])
+        self.assertEqual(list(millrace.Batch(id="b", uri="gone", void="why").rows()), [])
 
 
 if __name__ == "__main__":

@@ -26,8 +26,12 @@ class OutputTest(unittest.TestCase):
     def test_what_can_not_be_one(self) -> None:
         with millrace.testing.task() as sandbox:
             millrace.output("kept")
-            for value, error in ((float("nan"), ValueError), (object(), TypeError), ("x" * millrace.MAX_OUTPUT, ValueError)):
-                with self.assertRaises(error):
+            for value, error, text in (
+                (float("nan"), ValueError, "the output is not JSON"),
+                ({"at": object()}, TypeError, "the output is not JSON: Object of type object"),
+                ("x" * millrace.MAX_OUTPUT, ValueError, "write it to an object"),
+            ):
+                with self.assertRaisesRegex(error, text):
                     millrace.output(value)
             millrace.output("x" * (millrace.MAX_OUTPUT - 2))
         self.assertEqual(len(sandbox.output), millrace.MAX_OUTPUT - 2)
@@ -122,7 +126,7 @@ class StateTest(unittest.TestCase):
     def test_a_refused_value_leaves_the_old_one(self) -> None:
         with millrace.testing.task(state={"a": 1}):
             for value in (float("inf"), object()):
-                with self.assertRaises((ValueError, TypeError)):
+                with self.assertRaisesRegex((ValueError, TypeError), r"state\['a'\] is not JSON"):
                     millrace.state["a"] = value
             self.assertEqual(json.loads(json.dumps(dict(millrace.state))), {"a": 1})
 
