@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"millrace/scheduler"
 	"millrace/scheduler/sdk"
 	"millrace/scheduler/spec"
 )
@@ -49,7 +50,8 @@ func everything() []*sdk.DAG {
 	d.Deadline(sdk.Deadline{From: sdk.AverageOf(20), Within: time.Minute, MinRuns: 10})
 	d.Defaults(sdk.Env("A", "b"), sdk.Executor("cluster"), sdk.Pool("db", 3), sdk.Priority(5), sdk.InfraRetry(7),
 		sdk.Retry{Limit: 5, Delay: time.Second, Backoff: 2, MaxDelay: time.Minute, Jitter: true, OnExit: []int{1}, NeverOn: []int{2}},
-		sdk.Timeouts{Queue: time.Hour, Start: time.Minute, Run: 2 * time.Hour, Heartbeat: 10 * time.Second, Grace: 5 * time.Second})
+		sdk.Timeouts{Queue: time.Hour, Start: time.Minute, Run: 2 * time.Hour, Heartbeat: 10 * time.Second, Grace: 5 * time.Second},
+		sdk.Resources{CPU: 0.5, CPULimit: 2, Mem: 1 << 30, Disk: 10 << 30, GPU: 1}, sdk.Constraints(sdk.Constraint{Attribute: "rack", Op: sdk.OpUnlike, Value: "rack-9"}), sdk.AtLeastOnceFast(true))
 	rules(d)
 	tables := sdk.Params(d, table{Name: "raw", Sample: 0.5})
 	tasks(d, other, tables)
@@ -81,7 +83,8 @@ func tasks(d, other *sdk.DAG, tables sdk.Input[table]) {
 		func(context.Context, *sdk.Attempt, sdk.Pair[cluster, row]) (row, error) { return row{}, nil }, sdk.Needs(first),
 		sdk.ForEach{Items: first.Output(), As: "day", Key: "string(day.n)", MaxConcurrent: 4, TolerateFailures: "5%"})
 	check := sdk.Command[row](d, "check-it", []string{"./check", sdk.Text("params.name")}, sdk.Needs(load), sdk.Rule(sdk.AllDone), sdk.When("params.sample > 0.1"),
-		sdk.Retry{Limit: 1}, sdk.Timeouts{Run: time.Minute}, sdk.Pool("db", 1), sdk.Env("PASSWORD", sdk.Secret("check")))
+		sdk.Retry{Limit: 1}, sdk.Timeouts{Run: time.Minute}, sdk.Pool("db", 1), sdk.Env("PASSWORD", sdk.Secret("check")),
+		sdk.Resources{CPU: 1}, sdk.Constraints(), sdk.AtLeastOnceFast(false))
 	sdk.Task(d, "report", sdk.Both(sdk.List(copied), check), func(context.Context, *sdk.Attempt, sdk.Pair[[]row, row]) (sdk.Nothing, error) {
 		return sdk.Nothing{}, nil
 	},
@@ -97,6 +100,8 @@ func kinds(p sdk.Place, prefix string, other *sdk.DAG) {
 		sdk.Executor("local"), sdk.Pool("disk", 2), sdk.Priority(9), sdk.InfraRetry(1),
 		sdk.Retry{Limit: 3, Delay: 2 * time.Second, Backoff: 3, MaxDelay: time.Hour, Jitter: true, OnExit: []int{3}, NeverOn: []int{4}},
 		sdk.Timeouts{Queue: time.Minute, Start: time.Second, Run: time.Hour, Heartbeat: 20 * time.Second, Grace: time.Second},
+		sdk.Resources{CPU: 2, CPULimit: 4, Mem: 1 << 20, Disk: 1 << 20, GPU: 2},
+		sdk.Constraints(sdk.Constraint{Attribute: "zone", Op: sdk.OpGroupBy, Value: "3"}, sdk.Constraint{Attribute: "ssd", Op: sdk.OpExists}), sdk.AtLeastOnceFast(true),
 		sdk.TaskEvents{Success: []string{"log"}, Failure: []string{"ops"}, Cancelled: []string{"ops"}, Retry: []string{"log"}, Skipped: []string{"log"}})
 	sdk.Container[row](p, prefix+"boxed", sdk.Image{Ref: "registry.example/load:1.4", Args: []string{"--day", sdk.Text("params.name")}, Pull: sdk.PullAlways})
 	sdk.HTTP[row](p, prefix+"http", sdk.Request{Method: "PUT", URL: "https://api.example/v1/jobs", Headers: map[string]string{"Authorization": "env:AUTH"},
@@ -207,6 +212,10 @@ func TestWords(t *testing.T) {
 		}
 		return out
 	}
+	ops := words(sdk.OpExists, sdk.OpNotExists, sdk.OpIs, sdk.OpLike, sdk.OpUnlike, sdk.OpUnique, sdk.OpCluster, sdk.OpGroupBy, sdk.OpMaxPer)
+	if diff := cmp.Diff(scheduler.Ops, ops); diff != "" {
+		t.Errorf("operators of constraints (-want +got):\n%s", diff)
+	}
 	for key, have := range map[string][]string{
 		"tasks.*.rule": words(sdk.AllSuccess, sdk.AllFailed, sdk.AllDone, sdk.AllDoneMinOneSuccess, sdk.AllSkipped, sdk.OneFailed, sdk.OneSuccess, sdk.OneDone,
 			sdk.NoneFailed, sdk.NoneFailedMinOneSuccess, sdk.NoneSkipped, sdk.Always),
@@ -218,7 +227,6 @@ func TestWords(t *testing.T) {
 		"tasks.*.approval.on_expire":     words(sdk.Reject, sdk.Approve, sdk.SkipQuestion),
 		"tasks.*.approval.on_reject":     words(sdk.RejectSkips, sdk.RejectFails),
 		"tasks.*.pull":                   words(sdk.PullMissing, sdk.PullAlways),
-		"deadline.from":                  nil,
 		"tasks.*.retry.jitter":           {"full", "none"}, // a bool here
 		"defaults.retry.jitter":          {"full", "none"},
 		"tasks.*.dag.inputs":             {"all", "none"},
@@ -230,7 +238,7 @@ func TestWords(t *testing.T) {
 			t.Errorf("%s is no key", key)
 			continue
 		}
-		if got := spec.Keys()[i].Type; have != nil && got != strings.Join(have, " or ") {
+		if got := spec.Keys()[i].Type; got != strings.Join(have, " or ") {
 			t.Errorf("%s is %s, and the package has %v", key, got, have)
 		}
 	}
