@@ -106,6 +106,7 @@ func kinds(p sdk.Place, prefix string, other *sdk.DAG) {
 	sdk.Container[row](p, prefix+"boxed", sdk.Image{Ref: "registry.example/load:1.4", Args: []string{"--day", sdk.Text("params.name")}, Pull: sdk.PullAlways})
 	sdk.HTTP[row](p, prefix+"http", sdk.Request{Method: "PUT", URL: "https://api.example/v1/jobs", Headers: map[string]string{"Authorization": "env:AUTH"},
 		Body: map[string]any{"run": sdk.Text("run.id"), "n": 3}, Expect: []string{"200-299", "409"}, Timeout: time.Minute})
+	sdk.HTTP[row](p, prefix+"job", sdk.Request{Connection: "conn:partner", URL: "/jobs/" + sdk.Text("run.id")})
 	sdk.WaitFor(p, prefix+"wait", sdk.Wait{Object: "exports/_SUCCESS", Poll: time.Minute}, sdk.Timeout(time.Hour))
 	sdk.SQL[row](p, prefix+"sql", sdk.Query{Connection: "conn:warehouse", Statements: []string{"SELECT @n AS n"}, Params: map[string]any{"n": sdk.Text("params.sample")}, MaxRows: 10})
 	sdk.SQL[row](p, prefix+"file", sdk.Query{Connection: "conn:warehouse", File: "/srv/sql/load.sql", MaxRows: sdk.NoRows})

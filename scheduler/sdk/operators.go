@@ -29,6 +29,8 @@ func Container[Out any](p Place, id string, i Image, opts ...Option) *Step[Out] 
 
 // Request is a request of HTTP; docs/operators.md says where ${{ }} may stand in it, and what it reaches.
 type Request struct {
+	// Connection is conn:NAME, a connection of the installation, which has the host; URL then begins with "/". "" is none.
+	Connection string
 	// Method is "" for POST if there is a body, else GET.
 	Method, URL string
 	// Headers may have values env:NAME and file:PATH, which are looked up where the task runs.
@@ -43,7 +45,8 @@ type Request struct {
 
 // HTTP adds a task that sends a request. Its output is the answer, if that is JSON.
 func HTTP[Out any](p Place, id string, r Request, opts ...Option) *Step[Out] {
-	o := object{{"url", r.URL}}
+	o := object{}
+	o = o.unless(r.Connection == "", "connection", r.Connection).with("url", r.URL)
 	o = o.unless(r.Method == "", "method", r.Method).unless(len(r.Headers) == 0, "headers", r.Headers).unless(r.Body == nil, "body", r.Body)
 	o = o.unless(len(r.Expect) == 0, "expect", r.Expect).unless(r.Timeout == 0, "timeout", r.Timeout.String())
 	return added[Out](p, id, object{{"http", o}}, opts)
