@@ -24,7 +24,19 @@ type Masker struct {
 	pairs  [1 << 16 / 64]uint64
 	firsts [256]bool
 	any    bool
+	// reach is the length of the shortest form, at most maxReach. A form that begins at i, or behind it, does so at i+steps[h] at the earliest, h being
+	// the hash of the two bytes before i+reach: those two stand in no form nearer to its beginning.
+	reach int
+	steps [1 << stepBits]uint8
 }
+
+const (
+	stepBits = 12 // 4 KiB, which stay in the processor's nearest cache
+	maxReach = 64
+)
+
+// stepOf is the hash of two bytes. Two pairs with the same hash only make a step shorter.
+func stepOf(a, b byte) uint { return (uint(a)<<4 ^ uint(b)) & (1<<stepBits - 1) }
 
 // New returns a masker of secrets; nil if none of them is long enough to be masked. A nil Masker masks nothing.
 func New(secrets []string) *Masker {
@@ -44,10 +56,32 @@ func New(secrets []string) *Masker {
 	if !m.any {
 		return nil
 	}
+	m.learn()
 	for _, list := range m.forms {
 		slices.SortFunc(list, func(a, b string) int { return len(b) - len(a) })
 	}
 	return m
+}
+
+// learn fills in reach and steps, from all forms.
+func (m *Masker) learn() {
+	m.reach = maxReach
+	for _, list := range m.forms {
+		for _, form := range list {
+			m.reach = min(m.reach, len(form))
+		}
+	}
+	for h := range m.steps {
+		m.steps[h] = uint8(m.reach - 1)
+	}
+	for _, list := range m.forms {
+		for _, form := range list {
+			for at := range m.reach - 1 {
+				h := stepOf(form[at], form[at+1])
+				m.steps[h] = min(m.steps[h], uint8(m.reach-2-at))
+			}
+		}
+	}
 }
 
 func (m *Masker) add(form string) {

@@ -70,9 +70,23 @@ func (s *Stream) scan(dst, buf []byte, final bool) (_ []byte, rest int) {
 	return dst, len(buf)
 }
 
-// skip returns the first place from i on at which a form may begin, by its first two bytes, or len(b).
+// skip returns the first place from i on at which a form may begin, by its first two bytes, or len(b). It looks at the end of what the shortest form
+// would cover, and goes on as far as what it finds there permits (Wu and Manber, "A fast algorithm for multi-pattern searching", 1994): most bytes are
+// never looked at.
 func (m *Masker) skip(b []byte, i int) int {
-	for ; i+1 < len(b); i++ {
+	for end := i + m.reach - 1; end < len(b); {
+		step := int(m.steps[stepOf(b[end-1], b[end])])
+		if step == 0 {
+			i = end - m.reach + 1
+			if p := uint(b[i])<<8 | uint(b[i+1]); m.pairs[p>>6]&(1<<(p&63)) != 0 {
+				return i
+			}
+			step = 1
+		}
+		end += step
+		i = end - m.reach + 1
+	}
+	for ; i+1 < len(b); i++ { // what is left may be the beginning of one
 		if p := uint(b[i])<<8 | uint(b[i+1]); m.pairs[p>>6]&(1<<(p&63)) != 0 {
 			return i
 		}
