@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"millrace/scheduler"
+	"millrace/scheduler/mask"
 	"millrace/scheduler/schedulertest"
 )
 
@@ -44,18 +45,34 @@ type proc struct {
 	cmd     *exec.Cmd
 	report  scheduler.Report
 	timeout bool
+	mask    *mask.Masker
 	out     *locked
 }
 
+// locked is the log of an attempt, masked if mask is not nil.
 type locked struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu   sync.Mutex
+	mask *mask.Stream
+	buf  bytes.Buffer
 }
 
 func (l *locked) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.mask != nil {
+		l.buf.Write(l.mask.Next(nil, p))
+		return len(p), nil
+	}
 	return l.buf.Write(p)
+}
+
+// end writes what was held back.
+func (l *locked) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mask != nil {
+		l.buf.Write(l.mask.End(nil))
+	}
 }
 
 func (w *world) tell(r scheduler.Report) {
@@ -96,6 +113,9 @@ func (w *world) begin(p *proc, l scheduler.Launch) error {
 	}
 	p.cmd = exec.Command(program, l.Argv[1:]...)
 	p.cmd.Env = append(l.Env, "MILLRACE_INPUT="+in, "MILLRACE_OUTPUT="+out)
+	if m := mask.New(l.Secrets); m != nil {
+		p.mask, p.out.mask = m, mask.NewStream(m)
+	}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
@@ -128,8 +148,9 @@ func (w *world) reap(p *proc, out string) {
 	if b, err := os.ReadFile(out); err == nil && len(b) > 64<<10 {
 		r.OutputError = fmt.Sprintf("output has %d bytes", len(b))
 	} else if err == nil {
-		r.Output = b
+		r.Output = p.mask.JSON(b)
 	}
+	p.out.end()
 	w.tell(*r)
 }
 

@@ -35,6 +35,7 @@ func TestExecutor(t *testing.T, open func(t *testing.T, dir string) scheduler.Ex
 		{"a task has its input, and its output is taken", testInputOutput},
 		{"an output that is too large is an error of its own", testLargeOutput},
 		{"a task has the environment that it was given", testEnv},
+		{"secrets are masked", testSecrets},
 		{"the log has both streams, from an offset", testLog},
 		{"the log comes while the task runs", testLogLive},
 		{"a kill is a request first", testKillTerm},
