@@ -17,7 +17,7 @@ import (
 	"millrace/scheduler"
 )
 
-// airflowDAGs are DAGs whose runs end in every way, and one that ends when the file @END is there.
+// airflowDAGs are DAGs whose runs end in every way, one of them with mapped tasks that do, and one that ends when the file @END is there.
 var airflowDAGs = map[string]string{
 	"etl.yaml": `dag: etl
 description: loads what the web sends
@@ -41,6 +41,17 @@ tasks:
 	"long.yaml": `dag: long
 tasks:
   wait: {run: 'echo begun; while [ ! -e "@END" ]; do sleep 0.05; done'}
+`,
+	"fan.yaml": `dag: fan
+on: [{id: hooks, batch: {source: demo}}]
+tasks:
+  each:
+    foreach: {items: '["a", "b", "c", "d"]', key: item, tolerate_failures: 2}
+    retry: {limit: 1, delay: 1ms}
+    run: 'echo "$ITEM, try $MILLRACE_TRY"; case "$ITEM$MILLRACE_TRY" in b1|c?) exit 1;; d?) exit 99;; esac'
+    env: {ITEM: "${{ item }}"}
+  none: {foreach: 'lists.range(0)', run: "true"}
+  end: {needs: [each], run: "true"}
 `,
 	"broken.yaml": "dag: broken\ntasks: {a: {rum: x}}\n",
 }
@@ -70,9 +81,14 @@ type walked struct {
 			Lines []string `json:"lines"`
 			Ended bool     `json:"ended"`
 		} `json:"logs"`
-		Mapped struct{ Status int } `json:"mapped"`
+		Plain  int `json:"plain"`
+		Mapped struct {
+			Status  int
+			Indices []int
+		} `json:"mapped"`
 	} `json:"tasks"`
-	Refused map[string]struct {
+	Backfills map[string][]map[string]any `json:"backfills"`
+	Refused   map[string]struct {
 		Status int               `json:"status"`
 		Kind   string            `json:"kind"`
 		Body   map[string]string `json:"body"`
@@ -90,7 +106,7 @@ func TestAirflowClient(t *testing.T) {
 	}
 	s := newServer(t, "dev", "--log-level", "error", "--dags", dagDir(t, files))
 	s.start()
-	for _, dag := range []string{"etl", "bad", "long"} {
+	for _, dag := range []string{"etl", "bad", "long", "fan"} {
 		s.head(dag, func(h scheduler.DAGHead) bool { return h.Version != "" })
 	}
 	s.head("broken", func(h scheduler.DAGHead) bool { return h.Error != "" })
@@ -114,6 +130,7 @@ func TestAirflowClient(t *testing.T) {
 	w.checkSystem(t)
 	w.checkDAGs(t)
 	w.checkRefused(t)
+	w.checkBackfills(s)
 	for dag, runs := range w.Runs {
 		w.checkRuns(s, dag, runs)
 	}
@@ -144,9 +161,12 @@ func (s *server) airflowRuns() {
 		s.cliJSON(&scheduler.Run{}, "dags", "trigger", "etl", "--param", fmt.Sprintf("schema=s%d", i))
 	}
 	s.cliJSON(&scheduler.Run{}, "dags", "trigger", "bad")
+	s.cliJSON(&scheduler.Run{}, "dags", "trigger", "fan")
 	if status, _, err := s.track("airflow-1"); err != nil || status != 200 {
 		s.t.Fatalf("track: %d, %v", status, err)
 	}
+	s.waitFor("through the batch", func() bool { return len(s.succeeded("etl")) == 4 })
+	s.cli("backfill", "etl", "--rule", "web", "--received", "24h..now", "--reprocess", "all", "--max-active-runs", "3", "--id", "again", "--wait")
 	var long [2]scheduler.Run
 	s.cli("vars", "set", "region", "eu")
 	s.cli("vars", "set", "--secret", "stripe", "sk_live_1")
@@ -164,7 +184,7 @@ func (s *server) airflowRuns() {
 	s.waitFor("all but one ended", func() bool {
 		runs := s.runs("")
 		live := slices.DeleteFunc(slices.Clone(runs), func(r scheduler.Run) bool { return r.State.Terminal() })
-		return len(s.runs("etl")) == 4 && len(live) == 1
+		return len(s.runs("etl")) == 5 && len(live) == 1
 	})
 	s.waitFor("in one slot, and told so", func() bool { // what a task prints may be there before the news that it runs
 		var pools []scheduler.Slots
@@ -212,7 +232,7 @@ func (w *walked) checkDAGs(t *testing.T) {
 			t.Errorf("DAG etl (-want +got):\n%s", diff)
 		}
 	}
-	for _, id := range []string{"bad", "etl", "long"} {
+	for _, id := range []string{"bad", "etl", "fan", "long"} {
 		if !slices.Contains(ids, id) {
 			t.Errorf("DAGs are %v, want %s among them", ids, id)
 		}
@@ -228,7 +248,8 @@ func (w *walked) checkDAGs(t *testing.T) {
 func (w *walked) checkRefused(t *testing.T) {
 	for what, want := range map[string][2]string{
 		"dag": {"404 NotFoundException", "none"}, "run": {"404 NotFoundException", "none"}, "write": {"404 NotFoundException", "for reading"},
-		"filter": {"422 UnprocessableEntityException", "run_id_pattern is not supported"}, "token": {"401 UnauthorizedException", "token"},
+		"backfill": {"404 NotFoundException", "backfill 17"},
+		"filter":   {"422 UnprocessableEntityException", "run_id_pattern is not supported"}, "token": {"401 UnauthorizedException", "token"},
 	} {
 		got := w.Refused[what]
 		if fmt.Sprint(got.Status, " ", got.Kind) != want[0] || !strings.Contains(got.Body["detail"], want[1]) {
@@ -252,6 +273,9 @@ func (w *walked) checkRuns(s *server, dag string, got []map[string]any) {
 			state = string(r.State)
 		}
 		kind := map[string]string{"manual": "manual", "batch": "asset_triggered"}[string(r.Trigger.Kind)]
+		if r.ReplayOf != "" || r.Backfill != "" {
+			kind = "backfill"
+		}
 		var conf any
 		_ = json.Unmarshal(r.Params, &conf)
 		if diff := cmp.Diff([]any{r.ID, dag, state, kind, conf}, []any{a["dag_run_id"], a["dag_id"], a["state"], a["run_type"], a["conf"]}); diff != "" {
@@ -269,45 +293,94 @@ func (w *walked) checkRuns(s *server, dag string, got []map[string]any) {
 
 func (w *walked) checkTasks(s *server, run string) {
 	t := s.t
-	var d scheduler.RunDetail
-	s.cliJSON(&d, "runs", "show", run)
-	if len(w.Tasks[run]) != len(d.Tasks) {
-		t.Errorf("run %s: got %d tasks, want %d", run, len(w.Tasks[run]), len(d.Tasks))
+	tasks, attempts := s.instances(run)
+	if len(w.Tasks[run]) != len(tasks) {
+		t.Errorf("run %s: got %d tasks, want %d", run, len(w.Tasks[run]), len(tasks))
 		return
 	}
 	tries := 0
-	for i, task := range d.Tasks {
+	for i, task := range tasks {
 		got := w.Tasks[run][i]
 		state := map[scheduler.State]string{scheduler.StateCancelled: "failed", scheduler.StateLaunching: "queued"}[task.State]
 		if state == "" {
 			state = string(task.State)
 		}
-		most := map[bool]float64{true: 2}[task.Task == "flaky"]
+		most := map[string]float64{"flaky": 2, "each": 1}[task.Task]
+		var key any
+		if task.Item != nil {
+			key = task.Item.Key
+		}
 		a := got.Task
-		if diff := cmp.Diff([]any{task.Task, state, float64(task.Try), most, -1.0},
-			[]any{a["task_id"], a["state"], a["try_number"], a["max_tries"], a["map_index"]}); diff != "" {
+		if diff := cmp.Diff([]any{task.Task, state, float64(task.Try), most, float64(task.MapIndex), key},
+			[]any{a["task_id"], a["state"], a["try_number"], a["max_tries"], a["map_index"], a["rendered_map_index"]}); diff != "" {
 			t.Errorf("task %s (-want +got):\n%s", task.ID(), diff)
 		}
 		sameTime(t, task.ID()+" start", a["start_date"], task.StartedAt)
 		sameTime(t, task.ID()+" end", a["end_date"], task.EndedAt)
-		if got.Mapped.Status != 404 {
-			t.Errorf("task %s is listed as mapped: %d", task.ID(), got.Mapped.Status)
+		wantList, wantPlain := []int(nil), 200
+		if task.MapIndex != scheduler.NoMap {
+			wantList, wantPlain = []int{0, 1, 2, 3}, 404
+		}
+		if diff := cmp.Diff(wantList, got.Mapped.Indices); diff != "" || (got.Mapped.Status == 404) != (wantList == nil) || got.Plain != wantPlain {
+			t.Errorf("task %s: listed as mapped with status %d, without its index %d, indices (-want +got):\n%s", task.ID(), got.Mapped.Status, got.Plain, diff)
 		}
 		tries += len(got.Tries)
 		for n, try := range got.Tries {
-			if try["try_number"] != float64(n+1) {
+			if try["try_number"] != float64(n+1) || try["map_index"] != float64(task.MapIndex) {
 				t.Errorf("task %s: try %d is %v", task.ID(), n+1, try)
 			}
-			text, code := s.cli("runs", "logs", run, "--task", task.Task, "--try", strconv.Itoa(n+1))
+			text, code := s.cli("runs", "logs", run, "--task", task.Task, "--map-index", strconv.Itoa(task.MapIndex), "--try", strconv.Itoa(n+1))
 			log := got.Logs[n]
 			if want := strings.TrimSuffix(text, "\n"); code != exitOK || strings.Join(log.Lines, "\n") != want || log.Ended != task.State.Terminal() {
-				t.Errorf("log of %s, try %d: got %q, ended %v, want %q", task.ID(), n+1, log.Lines, log.Ended, want)
+				t.Errorf("log of %s, try %d: got %q, ended %v, want %q (exit %d)", task.ID(), n+1, log.Lines, log.Ended, want, code)
 			}
 		}
 	}
-	if tries != len(d.Attempts) {
-		t.Errorf("run %s: got %d tries, want %d", run, tries, len(d.Attempts))
+	if tries != attempts {
+		t.Errorf("run %s: got %d tries, want %d", run, tries, attempts)
 	}
+}
+
+// instances returns the tasks of a run as Airflow counts them, mapped ones in the place of the task that they are of, and how many attempts these have.
+func (s *server) instances(run string) (tasks []scheduler.TaskRun, attempts int) {
+	s.t.Helper()
+	var d scheduler.RunDetail
+	s.cliJSON(&d, "runs", "show", run)
+	attempts = len(d.Attempts)
+	for _, task := range d.Tasks {
+		if task.Map == nil || task.Map.Made == 0 {
+			tasks = append(tasks, task)
+			continue
+		}
+		var rows []scheduler.TaskRun
+		s.cliJSON(&rows, "tasks", "ls", run, "--task", task.Task)
+		tasks = append(tasks, rows...)
+		for _, row := range rows {
+			attempts += row.Try
+		}
+	}
+	return tasks, attempts
+}
+
+// checkBackfills compares the one backfill that there is with what millrace says of it.
+func (w *walked) checkBackfills(s *server) {
+	t := s.t
+	var shown struct{ Backfill scheduler.Backfill }
+	s.cliJSON(&shown, "backfill", "show", "again")
+	b := shown.Backfill
+	got := w.Backfills["etl"]
+	if len(got) != 1 || len(w.Backfills["fan"]) != 0 {
+		t.Errorf("backfills: got %v, want one, of etl", w.Backfills)
+		return
+	}
+	one := got[0]
+	if diff := cmp.Diff([]any{"etl", "completed", 3.0, false}, []any{one["dag_id"], one["reprocess_behavior"], one["max_active_runs"], one["is_paused"]}); diff != "" {
+		t.Errorf("backfill (-want +got):\n%s", diff)
+	}
+	sameTime(t, "backfill from", one["from_date"], b.Selection.Received.From)
+	sameTime(t, "backfill to", one["to_date"], b.Selection.Received.To)
+	sameTime(t, "backfill made", one["created_at"], b.CreatedAt)
+	sameTime(t, "backfill ended", one["completed_at"], b.EndedAt)
 }
 
 // sameTime compares a date of the client's, which may be missing, with a time, which may be zero.

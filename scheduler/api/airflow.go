@@ -43,6 +43,8 @@ func (s *Server) airflow() []route {
 		{get, dag, guarded, false, s.airflowDAG},
 		{get, dag + "/details", guarded, false, s.airflowDAGDetails},
 		{get, v2 + "/importErrors", guarded, false, s.airflowImportErrors},
+		{get, v2 + "/backfills", guarded, false, s.airflowBackfills},
+		{get, v2 + "/backfills/:backfill", guarded, false, s.airflowBackfill},
 
 		{get, runs, guarded, false, s.airflowRuns},
 		{get, run, guarded, false, s.airflowRun},

@@ -197,12 +197,25 @@ func (s *Server) airflowRunOf(c echo.Context) (*scheduler.RunDetail, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Airflow has no task with the index -1 once its list was made.
-	d.Tasks = slices.DeleteFunc(d.Tasks, func(t scheduler.TaskRun) bool { return t.Map != nil && t.Map.Made > 0 })
+	asInstances(d)
 	if dag := param(c, "dag"); dag != every && dag != d.Run.DAG {
 		return nil, fmt.Errorf("find run %s of dag %q: it is one of %q: %w", d.Run.ID, dag, d.Run.DAG, scheduler.ErrNotFound)
 	}
 	return d, nil
+}
+
+// asInstances puts mapped tasks into the place of the one that they are of: Airflow has no task with the index -1 once its list was made.
+func asInstances(d *scheduler.RunDetail) {
+	places := map[string]int{}
+	for i := range d.Tasks {
+		if t := &d.Tasks[i]; t.MapIndex == scheduler.NoMap {
+			places[t.Task] = i
+		}
+	}
+	d.Tasks = slices.DeleteFunc(d.Tasks, func(t scheduler.TaskRun) bool { return t.Map != nil && t.Map.Made > 0 })
+	slices.SortStableFunc(d.Tasks, func(a, b scheduler.TaskRun) int {
+		return cmp.Or(cmp.Compare(places[a.Task], places[b.Task]), cmp.Compare(a.MapIndex, b.MapIndex))
+	})
 }
 
 func (s *Server) airflowRun(c echo.Context) error {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"millrace/scheduler"
 	"millrace/scheduler/api/airflow"
 	"millrace/scheduler/schedulertest"
@@ -193,7 +195,12 @@ func TestAirflowRefuses(t *testing.T) {
 		at + "/taskInstances/check/tries/x":                     {422, "try"},
 		at + "/taskInstances/check/logs/2":                      {404, "try 2"},
 		at + "/taskInstances/check/logs/1?token=x":              {422, "token"},
-		"/assets": {404, "docs/airflow.md"},
+		"/backfills":                         {422, "dag_id is missing"},
+		"/backfills?dag_id=load&order_by=id": {422, "newest first"},
+		"/backfills?dag_id=load&active=true": {422, "active is not supported"},
+		"/backfills/17":                      {404, "17"},
+		"/backfills/none":                    {422, "the number"},
+		"/assets":                            {404, "docs/airflow.md"},
 	} {
 		var body anyBody
 		r.getV2(path, want.status, &body)
@@ -339,6 +346,58 @@ func TestAirflowMapped(t *testing.T) {
 	}
 	if r.getV2(at, http.StatusNotFound, &body); !strings.Contains(fmt.Sprint(body["detail"]), "add the map index") {
 		t.Errorf("got %v, want a hint at the index", body["detail"])
+	}
+}
+
+// TestAirflowBackfills: backfills are listed newest first, and each is found by the number that the list has.
+func TestAirflowBackfills(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	at := schedulertest.Epoch
+	span := scheduler.Span{From: at.Add(-48 * time.Hour), To: at.Add(-24 * time.Hour)}
+	var change scheduler.Change
+	for i, b := range []scheduler.Backfill{
+		{BackfillSpec: scheduler.BackfillSpec{ID: "old", DAG: "load", Reprocess: scheduler.ReprocessAll, Selection: scheduler.Selection{Events: span}}, State: scheduler.BackfillDone, EndedAt: at.Add(time.Hour)},
+		{BackfillSpec: scheduler.BackfillSpec{ID: "other", DAG: "other", Reprocess: scheduler.ReprocessNone, Selection: scheduler.Selection{Batches: []string{"b"}}}, State: scheduler.BackfillRunning},
+		{BackfillSpec: scheduler.BackfillSpec{
+			ID: "new", DAG: "load", Reprocess: scheduler.ReprocessFailed, MaxActive: 3, Params: json.RawMessage(`{"a":1}`), Selection: scheduler.Selection{Received: span},
+		}, State: scheduler.BackfillPaused},
+	} {
+		b.CreatedAt = at.Add(time.Duration(i) * time.Minute)
+		change.Backfills = append(change.Backfills, b)
+	}
+	if err := r.store.Apply(t.Context(), &change); err != nil {
+		t.Fatal(err)
+	}
+	var list struct {
+		Backfills []anyBody `json:"backfills"`
+		Total     int       `json:"total_entries"`
+	}
+	r.getV2("/backfills?dag_id=load&order_by=-id", http.StatusOK, &list)
+	if list.Total != 2 || len(list.Backfills) != 2 {
+		t.Fatalf("got %v, want two of load", list)
+	}
+	fields := []string{"from_date", "to_date", "reprocess_behavior", "is_paused", "max_active_runs", "dag_run_conf", "completed_at", "updated_at"}
+	for i, want := range []string{
+		"[2026-10-30T12:00:00Z 2026-10-31T12:00:00Z failed true 3 map[a:1] <nil> 2026-11-01T12:02:00Z]",
+		"[2026-10-30T12:00:00Z 2026-10-31T12:00:00Z completed false 0 map[] 2026-11-01T13:00:00Z 2026-11-01T13:00:00Z]",
+	} {
+		var got []any
+		for _, f := range fields {
+			got = append(got, list.Backfills[i][f])
+		}
+		if fmt.Sprint(got) != want {
+			t.Errorf("backfill %d: got %v, want %s", i, got, want)
+		}
+		var one anyBody
+		r.getV2(fmt.Sprintf("/backfills/%.0f", list.Backfills[i]["id"]), http.StatusOK, &one)
+		if diff := cmp.Diff(list.Backfills[i], one); diff != "" {
+			t.Errorf("backfill %d by its number (-list +one):\n%s", i, diff)
+		}
+	}
+	if r.getV2("/backfills?dag_id=~&limit=1&offset=1", http.StatusOK, &list); list.Total != 3 || len(list.Backfills) != 1 || list.Backfills[0]["dag_id"] != "other" ||
+		list.Backfills[0]["from_date"] != list.Backfills[0]["created_at"] {
+		t.Errorf("got %v, want the second of three, with no span of time", list)
 	}
 }
 

@@ -66,25 +66,58 @@ def log(tasks, at, number, index):
         token = part.continuation_token
 
 
+def instance(tasks, at, t):
+    """Asks for all that there is of a task, in every way that there is."""
+    mapped = t.map_index >= 0
+    assert tasks.get_mapped_task_instance(*at, t.map_index) == t
+    tries = tasks.get_mapped_task_instance_tries(*at, t.map_index)
+    assert tries.total_entries == len(tries.task_instances)
+    if not mapped:
+        assert tasks.get_task_instance(*at) == t
+        assert tasks.get_task_instance_tries(*at) == tries
+    for n in tries.task_instances:
+        assert n.map_index == t.map_index
+        assert tasks.get_mapped_task_instance_try_details(*at, n.try_number, t.map_index) == n
+        if not mapped:
+            assert tasks.get_task_instance_try_details(*at, n.try_number) == n
+    return {
+        "task": plain(t), "tries": [plain(n) for n in tries.task_instances],
+        "logs": [log(tasks, at, n.try_number, t.map_index) for n in tries.task_instances],
+        "plain": refused(tasks.get_task_instance, *at)["status"],
+    }
+
+
+def mapped_of(tasks, at):
+    """Returns the indices of a mapped task, newest last, or the status of the refusal."""
+    try:
+        found = by_offset(lambda **page: (lambda a: (a.task_instances, a.total_entries))(tasks.get_mapped_task_instances(*at, **page)))
+    except ApiException as e:
+        return {"status": e.status}
+    back = tasks.get_mapped_task_instances(*at, order_by=["-map_index"]).task_instances
+    assert back == sorted(found, key=lambda t: -t.map_index), back
+    failed = tasks.get_mapped_task_instances(*at, state=["failed"]).task_instances
+    assert failed == [t for t in found if t.state == "failed"], failed
+    return {"status": 200, "indices": [t.map_index for t in found], "rows": found}
+
+
 def run_of(tasks, dag, run):
-    out = []
+    out, lists = [], {}
     for t in by_offset(lambda **page: (lambda a: (a.task_instances, a.total_entries))(tasks.get_task_instances(dag, run, **page))):
         at = (dag, run, t.task_id)
-        one = tasks.get_task_instance(*at)
-        assert one == t, (one, t)
-        assert tasks.get_mapped_task_instance(*at, t.map_index) == t
-        tries = tasks.get_task_instance_tries(*at)
-        assert tries == tasks.get_mapped_task_instance_tries(*at, t.map_index)
-        assert tries.total_entries == len(tries.task_instances)
-        for n in tries.task_instances:
-            assert tasks.get_task_instance_try_details(*at, n.try_number) == n
-            assert tasks.get_mapped_task_instance_try_details(*at, n.try_number, t.map_index) == n
-        out.append({
-            "task": plain(t), "tries": [plain(n) for n in tries.task_instances],
-            "logs": [log(tasks, at, n.try_number, t.map_index) for n in tries.task_instances],
-            "mapped": refused(tasks.get_mapped_task_instances, *at),
-        })
+        if t.task_id not in lists:
+            lists[t.task_id] = mapped_of(tasks, at)
+        rows = lists[t.task_id].get("rows", [])
+        assert not rows or t in rows, (t, rows)
+        listed = {k: v for k, v in lists[t.task_id].items() if k != "rows"}
+        out.append({**instance(tasks, at, t), "mapped": listed})
     return out
+
+
+def backfills_of(api, dag):
+    found = by_offset(lambda **page: (lambda a: (a.backfills, a.total_entries))(api.list_backfills(dag, **page)))
+    for b in found:
+        assert api.get_backfill(b.id) == b
+    return [plain(b) for b in found]
 
 
 def main(url, password):
@@ -99,12 +132,13 @@ def main(url, password):
             "variables": plain(airflow.VariableApi(client).get_variables()),
             "connections": plain(airflow.ConnectionApi(client).get_connections()),
             "import_errors": plain(airflow.ImportErrorApi(client).get_import_errors()),
-            "dags": [], "details": {}, "runs": {}, "cursor": {}, "tasks": {}, "states": {},
+            "dags": [], "details": {}, "runs": {}, "cursor": {}, "tasks": {}, "states": {}, "backfills": {},
         }
         for d in by_offset(lambda **page: (lambda a: (a.dags, a.total_entries))(dags.get_dags(**page))):
             assert dags.get_dag(d.dag_id) == d
             out["dags"].append(plain(d))
             out["details"][d.dag_id] = plain(dags.get_dag_details(d.dag_id))
+            out["backfills"][d.dag_id] = backfills_of(airflow.BackfillApi(client), d.dag_id)
             found = by_offset(lambda **page: (lambda a: (a.dag_runs, a.total_entries))(runs.get_dag_runs(d.dag_id, order_by=["-start_date"], **page)))
             out["runs"][d.dag_id] = [plain(r) for r in found]
             out["cursor"][d.dag_id] = by_cursor(lambda **page: runs.get_dag_runs(d.dag_id, **page))
@@ -117,6 +151,7 @@ def main(url, password):
             "dag": refused(dags.get_dag, "none"),
             "run": refused(runs.get_dag_run, "etl", "none"),
             "write": refused(dags.patch_dag, "etl", airflow.DAGPatchBody(is_paused=True)),
+            "backfill": refused(airflow.BackfillApi(client).get_backfill, 17),
             "filter": refused(runs.get_dag_runs, "etl", run_id_pattern="x"),
             "token": refused(airflow.DAGApi(airflow.ApiClient(airflow.Configuration(host=url, access_token="wrong"))).get_dags),
         }
