@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +29,34 @@ greet:
     end:
       operator: airflow.operators.empty.EmptyOperator
       dependencies: [join]
+spread:
+  params: {who: all}
+  tasks:
+    each: # before the task whose output it is mapped over
+      operator: airflow.operators.python.PythonOperator
+      python_callable: os.path.join
+      expand: {op_args: request.output}
+      dependencies: [request]
+    request:
+      operator: airflow.operators.python.PythonOperator
+      python_callable: json.loads
+      op_args: ['[["a", "b"], ["c", "d"]]']
+    dump:
+      decorator: airflow.sdk.definitions.decorators.task
+      python_callable: json.dumps
+      obj: +request
+    names:
+      operator: airflow.operators.bash.BashOperator
+      partial: {bash_command: 'echo "I am $NAME"'}
+      expand: {env: [{NAME: x y}, {NAME: z}]}
+    commands:
+      operator: airflow.operators.bash.BashOperator
+      expand: {bash_command: ['echo "one two"', "exit 99"]}
+    start:
+      operator: airflow.providers.standard.operators.trigger_dagrun.TriggerDagRunOperator
+      trigger_dag_id: greet
+      conf: {who: "{{ params.who }}"}
+      wait_for_completion: true
 watch:
   tasks:
     wait: {operator: airflow.sensors.filesystem.FileSensor, filepath: /x}
@@ -48,8 +78,8 @@ func TestImport(t *testing.T) {
 	s := newServer(t, "dev", "--log-level", "error", "--dags", out)
 
 	said, code := imported(t, file, "--out", out)
-	if code != exitFailed || !strings.Contains(said, file+":20: watch: wait: operator airflow.sensors.filesystem.FileSensor") ||
-		!strings.Contains(said, "1 DAG written") || !strings.Contains(said, "--partial") {
+	if code != exitFailed || !strings.Contains(said, file+":48: watch: wait: operator airflow.sensors.filesystem.FileSensor") ||
+		!strings.Contains(said, "2 DAGs written") || !strings.Contains(said, "--partial") {
 		t.Errorf("import: exit %d, want 1, and the sensor in its line:\n%s", code, said)
 	}
 	if _, err := os.Stat(filepath.Join(out, "watch.yaml")); err == nil {
@@ -58,7 +88,7 @@ func TestImport(t *testing.T) {
 	if said, code := imported(t, file, "--out", out, "--partial"); code != exitFailed || !strings.Contains(said, "--force") {
 		t.Errorf("import over a file: exit %d: %s", code, said)
 	}
-	if said, code := imported(t, file, "--out", out, "--partial", "--force"); code != exitOK || !strings.Contains(said, "2 DAGs written") {
+	if said, code := imported(t, file, "--out", out, "--partial", "--force"); code != exitOK || !strings.Contains(said, "3 DAGs written") {
 		t.Errorf("import --partial: exit %d: %s", code, said)
 	}
 	if said, code := imported(t, filepath.Join(in, "none.yml")); code == exitOK || !strings.Contains(said, "none.yml") {
@@ -66,7 +96,7 @@ func TestImport(t *testing.T) {
 	}
 
 	s.start()
-	for _, dag := range []string{"greet", "watch"} {
+	for _, dag := range []string{"greet", "spread", "watch"} {
 		s.head(dag, func(h scheduler.DAGHead) bool { return h.Version != "" })
 	}
 	var d scheduler.RunDetail
@@ -77,12 +107,45 @@ func TestImport(t *testing.T) {
 	if text, _ := s.cli("runs", "logs", d.Run.ID, "--task", "hello"); text != "hello the whole world\n" {
 		t.Errorf("hello says %q", text)
 	}
+	s.checkSpread()
 	if _, code := s.cli("dags", "trigger", "watch", "--wait"); code != exitFailed {
 		t.Errorf("watch: exit %d, want 1", code)
 	}
 	watched := s.runs("watch")
 	if text, _ := s.cli("runs", "logs", watched[0].ID, "--task", "wait"); !strings.Contains(text, "was not imported") {
 		t.Errorf("the task that was not imported says %q", text)
+	}
+}
+
+// checkSpread runs the DAG with mapped tasks and one that starts a run.
+func (s *server) checkSpread() {
+	t := s.t
+	var d scheduler.RunDetail
+	s.cliJSON(&d, "dags", "trigger", "spread", "--param", "who=you", "--wait")
+	outputs := map[string]string{}
+	for _, task := range d.Tasks {
+		var text bytes.Buffer
+		_ = json.Compact(&text, task.Output) // one that put out nothing has none
+		outputs[task.Task] = text.String()
+	}
+	if d.Run.State != scheduler.StateSuccess || outputs["each"] != `["a/b","c/d"]` || outputs["dump"] != `"[[\"a\", \"b\"], [\"c\", \"d\"]]"` {
+		t.Errorf("spread: got %s (%s), outputs %v", d.Run.State, d.Run.Reason, outputs)
+	}
+	for _, want := range []struct{ task, index, text string }{{"names", "0", "I am x y\n"}, {"names", "1", "I am z\n"}, {"commands", "0", "one two\n"}} {
+		if text, _ := s.cli("runs", "logs", d.Run.ID, "--task", want.task, "--map-index", want.index); text != want.text {
+			t.Errorf("%s/%s says %q, want %q", want.task, want.index, text, want.text)
+		}
+	}
+	var items []scheduler.TaskRun
+	if s.cliJSON(&items, "tasks", "ls", d.Run.ID, "--task", "commands"); len(items) != 2 || items[1].State != scheduler.StateSkipped {
+		t.Errorf("commands: got %+v, want the second one skipped", items)
+	}
+	var started struct{ Run string }
+	if err := json.Unmarshal([]byte(outputs["start"]), &started); err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := s.cli("runs", "logs", started.Run, "--task", "hello"); text != "hello you\n" {
+		t.Errorf("the run that was started says %q", text)
 	}
 }
 

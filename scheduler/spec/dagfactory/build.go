@@ -29,6 +29,7 @@ var asides = map[string]string{
 	"multiple_outputs": "a task's output is what it writes to MILLRACE_OUTPUT", "show_return_value_in_logs": "what a task prints is in its log",
 	"weight_rule": "the priority of a task is its own", "email": "nobody is written to unless something else says so",
 	"start_date": "a rule fires from the time at which its file is in force", "access_control": "whoever has the console's token sees all DAGs",
+	"map_index_template": "how a page calls the items of a mapped task", "max_active_tis_per_dagrun": "a task that is not mapped runs once in a run",
 	"is_paused_upon_creation": "a DAG is not paused when it comes; 'millrace dags pause' does that",
 }
 
@@ -38,7 +39,7 @@ var losses = map[string]string{
 	"dagrun_timeout":      "a run has no time limit as a whole: give the tasks a timeout",
 	"max_active_tasks":    "the number of tasks at a time is limited by the slots of the executor only",
 	"concurrency":         "the number of tasks at a time is limited by the slots of the executor only",
-	"sla":                 "there are no deadlines",
+	"sla":                 "a deadline is one of the run: write deadline: {from: …, within: …}, see docs/notifications.md",
 	"queue":               "there are no queues: executor: says where a task runs",
 	"run_as_user":         "tasks run as the user of the executor",
 	"executor_config":     "an executor takes no settings of a task",
@@ -56,7 +57,7 @@ var harmless = map[string][]string{
 	"max_active_tasks": {"0"}, "depends_on_past": {"false"}, "wait_for_downstream": {"false"}, "email_on_failure": {"false"}, "email_on_retry": {"false"},
 	"catchup": {"false"}, "queue": {"default"},
 	"retry_exponential_backoff": {"false"}, "is_paused_upon_creation": {"false"}, "max_consecutive_failed_dag_runs": {"0"},
-	"fail_fast": {"false"}, "allow_nested_operators": {"true"}, "ignore_first_depends_on_past": {"true", "false"}, "auto_register": {"true"},
+	"fail_fast": {"false"}, "reset_dag_run": {"false"}, "skip_when_already_exists": {"false"}, "fail_when_dag_is_paused": {"false"}, "allow_nested_operators": {"true"}, "ignore_first_depends_on_past": {"true", "false"}, "auto_register": {"true"},
 }
 
 // other reports a key that has no counterpart.
@@ -64,13 +65,13 @@ func (b *builder) other(f field) {
 	switch {
 	case f.value.kind == null, f.value.is(harmless[f.key]...):
 	case strings.HasSuffix(strings.TrimSuffix(strings.TrimSuffix(f.key, "_name"), "_file"), "_callback"):
-		b.lost(f.at, f.key, "nothing is called when a run or a task ends: a task with rule: one_failed or all_done can do it")
+		b.lost(f.at, f.key, "no function is called when a run or a task ends: on_event tells a notifier of the configuration, see docs/notifications.md")
 	case f.key == "email_on_failure" || f.key == "email_on_retry":
-		b.lost(f.at, f.key, "nothing sends mail: a task with rule: one_failed can")
+		b.lost(f.at, f.key, "on_event tells a notifier of the configuration, such as a command that sends mail: see docs/notifications.md")
 	case f.key == "depends_on_past" || f.key == "wait_for_downstream":
 		b.lost(f.at, f.key, "a run does not wait for the one before it")
 	case f.key == "catchup":
-		b.lost(f.at, f.key, "ticks that were missed are not made up for")
+		b.lost(f.at, f.key, "ticks that were missed are made up for within two hours: catchup of the rule says how far back, at most 31d; a backfill goes further")
 	case losses[strings.TrimSuffix(strings.TrimSuffix(f.key, "_secs"), "_sec")] != "":
 		b.lost(f.at, f.key, losses[strings.TrimSuffix(strings.TrimSuffix(f.key, "_secs"), "_sec")])
 	case asides[f.key] != "":

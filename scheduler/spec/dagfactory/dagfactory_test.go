@@ -134,6 +134,14 @@ func TestNothingIsSilent(t *testing.T) {
 		"task_groups: {g: {odd: 1}}" + aTask, "params: {p: [1]}" + aTask, aTask + "\n  u: {operator: EmptyOperator, dependencies: [none]}",
 		aTask + "\n  u: {}", "default_args: {retries: many}" + aTask, "default_args: {retry_delay: soon}" + aTask, "end_date: 2026-01-01" + aTask,
 		aTask + "\n  u: {operator: BashOperator}", aTask + "\n  u: {operator: PythonOperator, python_callable: 'x y'}",
+		aTask + "\n  u: {operator: EmptyOperator, expand: {x: [1]}}", aTask + "\n  u: {operator: BashOperator, expand: {bash_command: x}}",
+		aTask + "\n  u: {operator: BashOperator, expand: 1}", aTask + "\n  u: {operator: BashOperator, expand: {bash_command: t.output}}",
+		aTask + "\n  u: {operator: BashOperator, bash_command: x, expand: {bash_command: [y]}}", aTask + "\n  u: {operator: BashOperator, expand: {cwd: [y]}}",
+		aTask + "\n  u: {operator: PythonOperator, python_callable: a.b, expand: {op_args: [[+t]]}}",
+		aTask + "\n  u: {operator: PythonOperator, python_callable: a.b, expand: {retries: [1]}}",
+		aTask + "\n  u: {decorator: airflow.sdk.task.branch, python_callable: a.b}", aTask + "\n  u: {decorator: airflow.sdk.task, python_callable: a.b, x: +t}",
+		aTask + "\n  u: {operator: TriggerDagRunOperator}", aTask + "\n  u: {operator: TriggerDagRunOperator, trigger_dag_id: e, conf: x}",
+		aTask + "\n  u: {operator: TriggerDagRunOperator, trigger_dag_id: e, odd: x}", aTask + "\n  u: {operator: TriggerDagRunOperator, trigger_dag_id: d}",
 		aTask + "\n  u: {operator: EmptyOperator, trigger_rule: odd}", aTask + "\n  u: {operator: EmptyOperator, on_success_callback: x}",
 	} {
 		if d, findings := one(t, lines); !d.Lost {
@@ -198,7 +206,7 @@ func TestBadFiles(t *testing.T) {
 }
 
 func FuzzConvert(f *testing.F) {
-	for _, file := range []string{"shop", "platform"} {
+	for _, file := range []string{"shop", "platform", "mapped"} {
 		src, err := os.ReadFile("testdata/" + file + ".yml")
 		if err != nil {
 			f.Fatal(err)

@@ -13,23 +13,31 @@ import (
 // converters make commands of operators, by their class. They return what the task has, and the keys that they have read.
 var converters = map[string]func(b *builder, f field) (yaml.MapSlice, []string){
 	"BashOperator": (*builder).bash, "PythonOperator": (*builder).python,
-	"EmptyOperator": (*builder).empty, "DummyOperator": (*builder).empty,
+	"EmptyOperator": (*builder).empty, "DummyOperator": (*builder).empty, "TriggerDagRunOperator": (*builder).dagRun,
 }
 
 // operator returns the command of a task.
 func (b *builder) operator(f field) (yaml.MapSlice, []string) {
 	op := f.value.get("operator")
-	if op == nil || op.kind != scalar {
-		return b.failing(f, f.at, f.key, "it names no operator (a decorator needs Python, which is not read)"), allKeys(f.value)
+	if decorated(f.value) {
+		if f.value.get("expand") != nil {
+			return b.mapped(f, "", nil)
+		}
+		args := arguments(f.value)
+		out, keys := b.call(f, nil, &node{kind: mapping, fields: args}, nil)
+		return out, append(keys, names(args)...)
 	}
-	if n := f.value.get("expand"); n != nil {
-		return b.failing(f, n.at, f.key+".expand", "tasks are not mapped: let one task do all, or write one for each"), allKeys(f.value)
+	if op == nil || op.kind != scalar {
+		return b.failing(f, f.at, f.key, "it names no operator, and no decorator but task, which has a counterpart"), allKeys(f.value)
 	}
 	convert := converters[class(op.text)]
 	if convert == nil {
 		why := "operator " + op.text + " has no counterpart: write run: with a command that does it; converted are " +
 			strings.Join(slices.Sorted(maps.Keys(converters)), ", ")
 		return b.failing(f, op.at, f.key, why), allKeys(f.value)
+	}
+	if f.value.get("expand") != nil {
+		return b.mapped(f, class(op.text), convert)
 	}
 	return convert(b, f)
 }
@@ -74,7 +82,7 @@ func (b *builder) bash(f field) (yaml.MapSlice, []string) {
 		run = []string{"bash", "-c", "cd " + quote(cwd.text) + " || exit 1\n" + text}
 	}
 	for _, p := range f.value.get("env").list() {
-		if strings.Contains(p.value.text, "{{") || p.value.kind != scalar {
+		if strings.Contains(strings.TrimPrefix(p.value.text, "${{ item"), "{{") || p.value.kind != scalar {
 			b.lost(p.at, f.key+".env."+p.key, "there are no templates: write ${{ }} with an expression")
 			continue
 		}
@@ -150,30 +158,88 @@ func quotes(text string, single, double bool) (bool, bool) {
 
 var pythonName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
 
-// python calls the function in a process of its own. Code and arguments stay apart: these come as JSON.
+// python converts a PythonOperator.
 func (b *builder) python(f field) (yaml.MapSlice, []string) {
-	keys := []string{"python_callable", "python_callable_name", "python_callable_file", "op_args", "op_kwargs", "templates_dict"}
-	code, err := callable(f.value)
-	if err != nil {
-		return b.failing(f, f.at, f.key, err.Error()), keys
-	}
-	run := []string{"python3", "-c", "import json, os, sys\n" + code}
-	args, kwargs := f.value.get("op_args"), f.value.get("op_kwargs")
-	for _, n := range []*node{args, kwargs, f.value.get("templates_dict")} {
-		if n != nil && template.MatchString(n.json()) {
-			return b.failing(f, n.at, f.key, "nothing fills in the templates of its arguments: "+oneLine(n.json())), keys
+	keys := []string{"op_args", "op_kwargs", "templates_dict"}
+	out, more := b.call(f, f.value.get("op_args"), f.value.get("op_kwargs"), nil)
+	return out, append(keys, more...)
+}
+
+// decorated reports whether a task is a function with the decorator task; others do more than to call it.
+func decorated(n *node) bool {
+	d := n.get("decorator")
+	return n.get("operator") == nil && d != nil && (strings.HasSuffix(d.text, "decorators.task") || d.text == "airflow.sdk.task")
+}
+
+// callableKeys say which function is called.
+var callableKeys = []string{"python_callable", "python_callable_name", "python_callable_file"}
+
+// arguments returns the keys of a decorated function that are its arguments: all that mean nothing else.
+func arguments(n *node) (out []field) {
+	for _, f := range n.fields {
+		plain := strings.TrimSuffix(strings.TrimSuffix(f.key, "_secs"), "_sec")
+		switch {
+		case slices.Contains(callableKeys, f.key), slices.Contains(commonKeys, f.key), slices.Contains(taskKeys, f.key), slices.Contains(foreachKeys, f.key):
+		case asides[f.key] != "", losses[plain] != "", harmless[f.key] != nil, strings.HasSuffix(f.key, "_callback"):
+		default:
+			out = append(out, f)
 		}
 	}
-	a, k := "[]", "{}"
+	return out
+}
+
+// call calls the function in a process of its own. Code and arguments stay apart: these come as JSON; what other tasks put out, and the item of a
+// mapped task, come from the input document.
+func (b *builder) call(f field, args, kwargs *node, list *fan) (yaml.MapSlice, []string) {
+	code, err := callable(f.value)
+	if err != nil {
+		return b.failing(f, f.at, f.key, err.Error()), callableKeys
+	}
+	for _, n := range []*node{args, kwargs, f.value.get("templates_dict")} {
+		if n != nil && template.MatchString(n.json()) {
+			return b.failing(f, n.at, f.key, "nothing fills in the templates of its arguments: "+oneLine(n.json())), callableKeys
+		}
+	}
+	a, k := "[]", &node{kind: mapping}
 	if args != nil && args.kind == sequence {
 		a = args.json()
 	}
-	if kwargs != nil && kwargs.kind == mapping {
-		k = kwargs.json()
+	var given strings.Builder
+	for _, p := range kwargs.list() {
+		if from, ok := b.reference(p.value); ok {
+			if err := b.puts(from); err != nil {
+				return b.failing(f, p.at, f.key+"."+p.key, err.Error()), callableKeys
+			}
+			fmt.Fprintf(&given, "k[%q] = %s\n", p.key, from.python())
+		} else {
+			k.fields = append(k.fields, p)
+		}
 	}
-	run[2] += "r = f(*json.loads(sys.argv[1]), **json.loads(sys.argv[2]))\nif r is not None: json.dump(r, open(os.environ[\"MILLRACE_OUTPUT\"], \"w\"))\n"
+	given.WriteString(list.python())
+	lines := "import json, os, sys\n" + code + "a, k = json.loads(sys.argv[1]), json.loads(sys.argv[2])\n"
+	if given.Len() > 0 {
+		lines += "i = json.load(open(os.environ[\"MILLRACE_INPUT\"]))\n" + given.String()
+	}
+	lines += "r = f(*a, **k)\nif r is not None: json.dump(r, open(os.environ[\"MILLRACE_OUTPUT\"], \"w\"))\n"
 	b.note(f.at, f.key, "its function is called without Airflow's context, by the python3 that is in PATH; what it returns becomes the output, as JSON")
-	return yaml.MapSlice{{Key: "run", Value: append(run, a, k)}}, keys
+	return yaml.MapSlice{{Key: "run", Value: []string{"python3", "-c", lines, a, k.json()}}}, callableKeys
+}
+
+// python returns the lines that put the item of the input document i into the arguments a and k. The fan may be nil.
+func (l *fan) python() string {
+	switch {
+	case l == nil:
+		return ""
+	case len(l.keys) > 1 && slices.Contains(l.keys, "op_args"):
+		return "a, k = i[\"item\"][\"op_args\"], i[\"item\"][\"op_kwargs\"]\n"
+	case len(l.keys) > 1:
+		return "k.update(i[\"item\"])\n"
+	case l.keys[0] == "op_args":
+		return "a = i[\"item\"]\n"
+	case l.keys[0] == "op_kwargs":
+		return "k = i[\"item\"]\n"
+	}
+	return fmt.Sprintf("k[%q] = i[\"item\"]\n", l.keys[0])
 }
 
 // callable returns the code that makes f the function.

@@ -137,8 +137,15 @@ var taskKeys = []string{"task_id", "operator", "decorator", "dependencies", "tas
 
 // task converts one task. One that can not be converted fails at once, and says why.
 func (b *builder) task(f field, tasks []field) yaml.MapSlice {
+	f = unfold(f)
 	var out yaml.MapSlice
-	if needs := b.needs(f, tasks); len(needs) > 0 {
+	needs := b.needs(f, tasks)
+	for _, id := range b.uses(f) {
+		if !slices.Contains(needs, id) {
+			needs = append(needs, id)
+		}
+	}
+	if len(needs) > 0 {
 		out = append(out, yaml.MapItem{Key: "needs", Value: needs})
 	}
 	if name := f.value.get("task_group_name"); name != nil && b.groups[name.text] != nil {
@@ -158,7 +165,11 @@ func (b *builder) task(f field, tasks []field) yaml.MapSlice {
 	}
 	cmd, known := b.operator(f)
 	out = append(out, cmd...)
-	out = append(out, b.common(f.value)...)
+	if slices.ContainsFunc(cmd, func(i yaml.MapItem) bool { return i.Key == "dag" }) {
+		out = append(out, b.common(without(f.value, slotKeys))...)
+	} else {
+		out = append(out, b.common(f.value)...)
+	}
 	for _, key := range f.value.fields {
 		if !slices.Contains(known, key.key) && !slices.Contains(commonKeys, key.key) && !slices.Contains(taskKeys, key.key) {
 			b.other(key)
@@ -169,6 +180,17 @@ func (b *builder) task(f field, tasks []field) yaml.MapSlice {
 	}
 	if p := f.value.get("params"); p != nil {
 		b.lost(p.at, f.key+".params", "a task has no parameters of its own: make them those of the DAG")
+	}
+	return out
+}
+
+// without returns a mapping without some keys.
+func without(n *node, keys []string) *node {
+	out := &node{kind: n.kind, at: n.at}
+	for _, f := range n.fields {
+		if !slices.Contains(keys, f.key) {
+			out.fields = append(out.fields, f)
+		}
 	}
 	return out
 }
