@@ -50,7 +50,7 @@ func TestGoPageAsks(t *testing.T) {
 	}
 	s.waitFor("the end", func() bool { return s.runState(id).Terminal() })
 	s.cliJSON(&d, "runs", "show", id)
-	for task, want := range map[string]scheduler.State{"publish": scheduler.StateSkipped, "schema_teardown": scheduler.StateSuccess} {
+	for task, want := range map[string]scheduler.State{"publish": scheduler.StateSkipped, "schema_teardown": scheduler.StateSuccess} { // what follows a rejection is skipped, and all is taken down
 		i := slices.IndexFunc(d.Tasks, func(r scheduler.TaskRun) bool { return r.Task == task })
 		if i < 0 || d.Tasks[i].State != want {
 			t.Errorf("task %s of the run that was rejected: %+v, want %s", task, d.Tasks, want)

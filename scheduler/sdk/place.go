@@ -127,7 +127,7 @@ func (t *task) resolve() {
 		case t.part == partTeardown && isInput && n.isPart(partSetup) && n.task.name == t.name:
 			// is given to it anyway
 		case t.part == partTeardown && isInput:
-			t.dag.fault("teardown %q takes the output of %q: it is given that of its setup alone, which is called %q as it is", t.name, n.id, t.name)
+			t.dag.fault("teardown %q takes the output of %q: a teardown is given that of its setup alone, which has its name", t.name, n.id)
 		case t.part == partTeardown:
 			t.dag.fault("teardown %q needs %q: it comes after all that its setup covers, and needs nothing", t.name, n.id)
 		case t.part == partSetup && n.isPart(partSetup):

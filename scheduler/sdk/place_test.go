@@ -22,7 +22,7 @@ func TestPlaceFaults(t *testing.T) {
 		"covers elsewhere":     {func(d *DAG) { d.Cover(there, Task(d, "a", None, extract)) }, `"there_setup" covers nothing`},
 		"covers another's":     {func(d *DAG) { d.Cover(Task(d.Setup(), "a", None, extract), there) }, `setup "a" covers "there_setup", which is of dag "other"`},
 		"group needs another":  {func(d *DAG) { d.Group("g").Needs(there) }, `group "g" needs "there_setup"`},
-		"output of a task":     {func(d *DAG) { Task(d.Teardown(), "a", Task(d, "b", None, extract), stop) }, `teardown "a" takes the output of "b": it is given that of its setup alone`},
+		"output of a task":     {func(d *DAG) { Task(d.Teardown(), "a", Task(d, "b", None, extract), stop) }, `teardown "a" takes the output of "b": a teardown is given that of its setup alone`},
 		"output of another":    {func(d *DAG) { Task(d.Teardown(), "a", Task(d.Setup(), "b", None, extract), stop) }, `teardown "a" takes the output of "b_setup"`},
 		"teardown needs":       {func(d *DAG) { Command[Nothing](d.Teardown(), "a", []string{"x"}, Needs(Task(d, "b", None, extract))) }, `teardown "a" needs "b"`},
 		"form is no struct":    {func(d *DAG) { Ask(d, "a", Approval[int]{Message: "Sure?"}) }, `the form of task "a": parameters must be a struct, got int`},
