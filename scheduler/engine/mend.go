@@ -33,6 +33,9 @@ type mend struct {
 	id    string
 	clear *scheduler.Clear
 	mark  *scheduler.Mark
+	// tries are how often each task had been tried when this was first decided, of mapped ones those that were changed then. A task that was to come
+	// then may have ended without a try since, such as a teardown of what was not set up: it is cleared with the others.
+	tries map[taskKey]int
 	// out is the answer, if done yields nil. It has the tasks as they were when this was first decided, and what a clear does when it is decided
 	// again goes by them: if the first decision was committed and only the word of that was lost, a task that has a new try since then must not
 	// lose it.
@@ -70,8 +73,7 @@ func (in *mend) change(c *core, l *live) error {
 	if in.clear.DryRun {
 		return nil
 	}
-	tries := in.tries()
-	tasks = slices.DeleteFunc(tasks, func(i int) bool { return !unchanged(&l.Tasks[i], tries) })
+	tasks = slices.DeleteFunc(tasks, func(i int) bool { return !unchanged(&l.Tasks[i], in.tries) })
 	d := l.Run.Clear(tasks, in.clear.By, c.tx.now)
 	c.change(l, &d)
 	return nil
@@ -102,9 +104,16 @@ func (in *mend) remember(rows []scheduler.TaskRun, tasks []int) {
 		return
 	}
 	in.decided = true
+	in.tries = make(map[taskKey]int, len(tasks))
+	for i := range rows {
+		if t := &rows[i]; t.MapIndex == scheduler.NoMap {
+			in.tries[taskKey{t.Task, t.MapIndex}] = t.Try
+		}
+	}
 	in.out.Tasks = make([]scheduler.MendedTask, 0, len(tasks))
 	for _, i := range tasks {
 		t := &rows[i]
+		in.tries[taskKey{t.Task, t.MapIndex}] = t.Try
 		in.out.Tasks = append(in.out.Tasks, scheduler.MendedTask{Task: t.Task, MapIndex: t.MapIndex, State: t.State, Try: t.Try, Kill: t.State.UnderWay()})
 	}
 }
@@ -113,15 +122,6 @@ func (in *mend) remember(rows []scheduler.TaskRun, tasks []int) {
 type taskKey struct {
 	task  string
 	index int
-}
-
-// tries returns how often each task that is remembered had been tried.
-func (in *mend) tries() map[taskKey]int {
-	out := make(map[taskKey]int, len(in.out.Tasks))
-	for _, m := range in.out.Tasks {
-		out[taskKey{m.Task, m.MapIndex}] = m.Try
-	}
-	return out
 }
 
 // unchanged reports whether a task has had no further try since it was remembered.
