@@ -115,6 +115,8 @@ type Task struct {
 	// Pool is one of the installation's, of which an attempt holds PoolSlots (0 counts as 1) besides its slot of the executor; "": none.
 	Pool      string `json:"pool,omitempty"`
 	PoolSlots int    `json:"pool_slots,omitempty"`
+	// Concurrency is how many attempts of the task may be active at once in all runs of the DAG; 0: any number.
+	Concurrency int `json:"concurrency,omitempty"`
 	// Priority orders what waits for the same pool or executor: higher first, default 0.
 	Priority int `json:"priority,omitempty"`
 	// Resources and Constraints are for the executor, which is told of them in [Launch]; nil: nothing is asked for.

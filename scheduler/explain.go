@@ -16,6 +16,7 @@ const (
 	CodeSlots       Code = "slots"       // the executor has no slot
 	CodePool        Code = "pool"        // the pool has not as many slots as the task needs
 	CodeConcurrency Code = "concurrency" // the run's group is full
+	CodeTries       Code = "tries"       // as many attempts of the task are active, in all runs, as its concurrency permits
 	CodeRetryAt     Code = "retry_at"    // the time of the next try has not come
 	CodeLaunching   Code = "launching"   // the executor has been told, and has not said that the task runs
 	CodeUnreachable Code = "unreachable" // the executor does not reach the task, which may run
@@ -44,7 +45,7 @@ type Why struct {
 	Code Code `json:"code"`
 	// Text is a sentence for people.
 	Text string `json:"text"`
-	// Name is the executor, the pool or the group that has no room.
+	// Name is the executor, the pool, the group or the task ("dag/task") that has no room.
 	Name string `json:"name,omitempty"`
 	// Used of Slots are taken, and Want are needed. Ahead is how many of the same DAG and priority, or of the same group, come before.
 	Used  int `json:"used,omitempty"`

@@ -40,8 +40,9 @@ type core struct {
 	queues   map[string]*queue            // by executor
 	pools    map[string]*pool             // by name
 	groups   map[string]map[string]*group // by DAG and value; those that have a run
-	texts    map[string]*expr.Text        // of groups, compiled
-	attempts map[string]ref               // of active tasks
+	limits   limits
+	texts    map[string]*expr.Text // of groups, compiled
+	attempts map[string]ref        // of active tasks
 	timers   timers
 	due      deadlines
 	waits    waits // batches that have no run yet
@@ -216,7 +217,7 @@ func (c *core) enqueue(r ref) {
 		c.parking = append(c.parking, r)
 		return
 	}
-	c.queues[r.run.Tasks[r.task].Executor].push(r, c.pool(r.spec()))
+	c.queues[r.run.Tasks[r.task].Executor].push(r, c.pool(r.spec()), c.limit(r))
 }
 
 func (c *core) kill(attempt string) {
@@ -234,14 +235,16 @@ func (c *core) index(l *live, i int) {
 	}
 	if old := l.slots[i]; old != attempt {
 		r := ref{l, i}
-		q, p := c.queues[t.Executor], c.pool(r.spec())
+		q, p, lim := c.queues[t.Executor], c.pool(r.spec()), c.limit(r)
 		delete(c.attempts, old)
 		delete(q.active, old)
 		p.free(old)
+		lim.free(old)
 		if attempt != "" {
 			c.attempts[attempt] = r
 			q.active[attempt] = true
 			p.hold(attempt, r.poolSlots())
+			lim.hold(attempt)
 			c.rememberSchema(l, i, attempt)
 		}
 		l.slots[i] = attempt

@@ -400,7 +400,7 @@ func (e *Engine) newCore() *core {
 		rng:   e.rng,
 		heads: map[string]*head{}, versions: map[string]*version{}, runs: map[string]*live{}, queues: map[string]*queue{},
 		due: newDeadlines(), waits: newWaits(),
-		pools: map[string]*pool{}, groups: map[string]map[string]*group{}, texts: map[string]*expr.Text{}, attempts: map[string]ref{},
+		pools: map[string]*pool{}, groups: map[string]map[string]*group{}, limits: limits{}, texts: map[string]*expr.Text{}, attempts: map[string]ref{},
 		backfilling: backfilling{backfills: map[string]*backfill{}}, expansions: expansions{queued: map[ref]bool{}},
 	}
 	for name, ex := range e.executors {

@@ -111,7 +111,7 @@ func (c *core) whyRun(l *live, tasks []scheduler.TaskWhy) scheduler.Why {
 		return scheduler.Why{Code: scheduler.CodeRunning, Text: fmt.Sprintf("%s under way, %s", counted(n, "task"), done)}
 	}
 	// Nothing of it runs: it waits as that of its tasks does which is nearest to running.
-	for _, code := range []scheduler.Code{scheduler.CodeLaunching, scheduler.CodeEnding, scheduler.CodeSubDAG, scheduler.CodeInput, scheduler.CodePool, scheduler.CodeSlots,
+	for _, code := range []scheduler.Code{scheduler.CodeLaunching, scheduler.CodeEnding, scheduler.CodeSubDAG, scheduler.CodeInput, scheduler.CodePool, scheduler.CodeTries, scheduler.CodeSlots,
 		scheduler.CodeRetryAt, scheduler.CodeUnreachable} {
 		if t := first[code]; t != nil {
 			why := t.Why
@@ -193,7 +193,13 @@ func (c *core) whyReady(r ref) scheduler.Why {
 		return c.whyHeld(r.run)
 	}
 	q, p := c.queues[r.run.Tasks[r.task].Executor], c.pool(r.spec())
-	ln := q.line(p)
+	ln := q.line(p, c.limit(r))
+	if !q.full.stopped() && ln.capped.stopped() {
+		why := c.whyLimited(ln)
+		why.Ahead = ln.ahead(r)
+		why.Text += aheadNote(why.Ahead) + classNote(r)
+		return why
+	}
 	why := scheduler.Why{Code: scheduler.CodeSlots, Name: q.name, Ahead: ln.ahead(r)}
 	full, what, holders := q.full, "executor "+q.name, slices.Sorted(maps.Keys(q.active))
 	if !full.stopped() && p != nil {
@@ -201,10 +207,7 @@ func (c *core) whyReady(r ref) scheduler.Why {
 		full, what, holders = ln.full, "pool "+p.name, slices.Sorted(maps.Keys(p.held))
 	}
 	why.Used, why.Slots, why.Want = full.used, full.slots, full.want
-	for i, attempt := range holders {
-		at := c.attempts[attempt]
-		holders[i] = at.run.Tasks[at.task].ID()
-	}
+	holders = c.tasksOf(holders)
 	why.On = holders[:min(len(holders), scheduler.MaxOn)]
 	if why.Code == scheduler.CodePool && full.slots == 0 {
 		why.Text = fmt.Sprintf("waits for pool %s, which the configuration does not have any more: add it to pools, or cancel the run", p.name)
@@ -214,16 +217,31 @@ func (c *core) whyReady(r ref) scheduler.Why {
 	if len(holders) > 0 {
 		why.Text += " by " + several(holders, "", "")
 	}
-	if head := q.head(ln); head != nil && why.Code == scheduler.CodePool && head.list[0] != r {
-		first := head.list[0]
+	if next := q.first(q.of(p)); next != nil && why.Code == scheduler.CodePool && next.turns[0].list[0].ref != r {
+		first := next.turns[0].list[0]
 		why.Text = fmt.Sprintf("comes after task %s, which %s", first.run.Tasks[first.task].ID(), why.Text)
-	} else if why.Ahead > 0 {
-		why.Text += fmt.Sprintf("; %s of its DAG before it", counted(why.Ahead, "task"))
+	} else {
+		why.Text += aheadNote(why.Ahead)
 	}
-	if class := r.run.Row.Class(); class != scheduler.ClassLive {
-		why.Text += fmt.Sprintf("; live runs go before %ss", class)
-	}
+	why.Text += classNote(r)
 	return why
+}
+
+// aheadNote says what comes before a task in its line.
+func aheadNote(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s of its DAG before it", counted(n, "task"))
+}
+
+// classNote says what comes before all tasks of a run that is not live.
+func classNote(r ref) string {
+	class := r.run.Row.Class()
+	if class == scheduler.ClassLive {
+		return ""
+	}
+	return fmt.Sprintf("; live runs go before %ss", class)
 }
 
 // ahead counts what comes before a task among those of its DAG and priority.
@@ -237,7 +255,7 @@ func (ln *line) ahead(r ref) int {
 	}
 	n := 0
 	for _, o := range t.list {
-		if o == r {
+		if o.ref == r {
 			break
 		}
 		if o.ready() {
@@ -342,7 +360,7 @@ func (c *core) slots() []scheduler.Slots {
 func (c *core) waitingFor(p *pool) int {
 	n := 0
 	for _, q := range c.queues {
-		if ln := q.line(p); ln != nil {
+		for _, ln := range q.of(p) {
 			n += ln.waiting()
 		}
 	}

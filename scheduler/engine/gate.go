@@ -173,7 +173,7 @@ func (e *Engine) WhyFull(ctx context.Context, r *trigger.Rule, key string) (*sch
 			return
 		}
 		ids := slices.Sorted(maps.Keys(g.active))
-		why = &scheduler.Why{Code: scheduler.CodeConcurrency, Name: name, Used: len(g.active), Slots: c.limit(g), Want: 1, On: ids[:min(len(ids), scheduler.MaxOn)]}
+		why = &scheduler.Why{Code: scheduler.CodeConcurrency, Name: name, Used: len(g.active), Slots: c.places(g), Want: 1, On: ids[:min(len(ids), scheduler.MaxOn)]}
 		for _, l := range g.waiting {
 			if !l.Row.State.Terminal() {
 				why.Ahead++

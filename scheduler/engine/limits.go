@@ -123,8 +123,8 @@ func (g *group) name() string {
 	return g.dag + "/" + g.value
 }
 
-// limit is how many runs of the group may be under way: what the DAG's file says now, so that a change helps those that wait.
-func (c *core) limit(g *group) int {
+// places is how many runs of the group may be under way: what the DAG's file says now, so that a change helps those that wait.
+func (c *core) places(g *group) int {
 	h := c.heads[g.dag]
 	switch {
 	case h == nil || h.dag == nil:
@@ -193,7 +193,7 @@ func (c *core) groupValue(l *live, text string) (string, error) {
 
 // admit gives places to those that wait, oldest first; see [group.next].
 func (c *core) admit(g *group) {
-	limit := c.limit(g)
+	limit := c.places(g)
 	for g.full = (stop{}); len(g.waiting) > 0; {
 		if g.waiting[0].Row.State.Terminal() {
 			g.waiting = g.waiting[1:]
@@ -242,11 +242,14 @@ func (c *core) leave(l *live) {
 	}
 }
 
-// readmit looks at the groups of a DAG whose limit may have changed.
+// readmit looks at the groups and tasks of a DAG whose limits may have changed.
 func (c *core) readmit(dag string) {
 	of := c.groups[dag]
 	for _, value := range slices.Sorted(maps.Keys(of)) {
 		c.admit(of[value])
+	}
+	for _, l := range c.limits[dag] {
+		c.resize(l)
 	}
 }
 
@@ -303,7 +306,7 @@ func (g *group) sentence() string {
 
 // makeRoom cancels the oldest others of a run's group, as many as it takes for the run to get a place. It gets it when they have ended.
 func (c *core) makeRoom(l *live) {
-	g, limit := l.group, c.limit(l.group)
+	g, limit := l.group, c.places(l.group)
 	others := slices.Concat(slices.Collect(maps.Values(g.active)), g.waiting)
 	others = slices.DeleteFunc(others, func(o *live) bool {
 		behind := o.held && o.Row.Class() > l.Row.Class() // is in nobody's way

@@ -14,12 +14,12 @@ type queue struct {
 	executor scheduler.Executor
 	// active are the attempts that hold a slot.
 	active map[string]bool
-	// lines have what waits, one for each pool that tasks need, and one, without a pool, for those that need none. Only the heads of lines whose
-	// pool has room are ever looked at, so what waits for a pool costs nothing.
+	// lines have what waits: one for each pool that tasks need, and one, without a pool, for those that need none; and beside these one for each
+	// limit. Those of one pool stand together. Only heads of lines are ever looked at, so what waits for a pool or a limit costs nothing.
 	lines []*line
-	// clock counts places in the order of turns.
-	clock int64
-	depth int
+	// clock counts places in the order of turns, pushed what was pushed.
+	clock, pushed int64
+	depth         int
 	// full is why the last fill went no further: the executor had no slot left.
 	full stop
 }
@@ -45,18 +45,27 @@ func newQueue(name string, ex scheduler.Executor) *queue {
 // that need few: by the class of their runs, so that backfills never delay live ones; then higher priority first; then DAGs take turns, so that one with thousands of ready tasks delays another by one task, not by
 // thousands; then age.
 type line struct {
-	pool  *pool // nil: none
+	pool  *pool  // nil: none
+	limit *limit // nil: none
 	turns turns
 	where map[turnKey]*turn
-	// full is why the last fill passed the head over.
-	full stop
+	// full is why the last fill passed the heads of the pool's lines over: the first of them did not fit into it. capped is why it passed over the
+	// line: its limit was reached.
+	full, capped stop
 }
 
 // turn is what one DAG has ready in one class and at one priority, oldest first. at is its place among the others.
 type turn struct {
 	turnKey
-	at   int64
-	list []ref
+	at    int64
+	list  []entry
+	index int // in its heap
+}
+
+// entry is a task in a line, with its age.
+type entry struct {
+	ref
+	seq int64
 }
 
 type turnKey struct {
@@ -68,11 +77,17 @@ type turnKey struct {
 func (r ref) turn() turnKey { return turnKey{r.run.Row.DAG, r.run.Row.Class(), r.priority()} }
 
 // push adds a ready task. It may have stopped being ready when it comes to the head.
-func (q *queue) push(r ref, p *pool) {
-	ln := q.line(p)
+func (q *queue) push(r ref, p *pool, l *limit) {
+	ln := q.line(p, l)
 	if ln == nil {
-		ln = &line{pool: p, where: map[turnKey]*turn{}}
-		q.lines = append(q.lines, ln)
+		ln = &line{pool: p, limit: l, where: map[turnKey]*turn{}}
+		at := len(q.lines)
+		for i, o := range q.lines {
+			if o.pool == p {
+				at = i + 1
+			}
+		}
+		q.lines = slices.Insert(q.lines, at, ln)
 	}
 	key := r.turn()
 	t := ln.where[key]
@@ -82,39 +97,76 @@ func (q *queue) push(r ref, p *pool) {
 		ln.where[key] = t
 		heap.Push(&ln.turns, t)
 	}
-	t.list = append(t.list, r)
+	q.pushed++
+	t.list = append(t.list, entry{r, q.pushed})
 	q.depth++
 }
 
-// line returns the line of a pool, or nil.
-func (q *queue) line(p *pool) *line {
-	i := slices.IndexFunc(q.lines, func(ln *line) bool { return ln.pool == p })
+// line returns the line of a pool and a limit, or nil.
+func (q *queue) line(p *pool, l *limit) *line {
+	i := slices.IndexFunc(q.lines, func(ln *line) bool { return ln.pool == p && ln.limit == l })
 	if i < 0 {
 		return nil
 	}
 	return q.lines[i]
 }
 
-// pop takes out the task that is to start next, if one can: of the heads whose pools have room the one of the highest priority whose turn came
+// pop takes out the task that is to start next, if one can: of the heads of lines that have room the one of the highest priority whose turn came
 // first. What it passes over has the reason in its line.
 func (q *queue) pop() (ref, bool) {
+	q.lines = slices.DeleteFunc(q.lines, func(ln *line) bool { return ln.limit != nil && len(ln.turns) == 0 })
 	var best *line
-	for _, ln := range q.lines {
+	for rest := q.lines; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].pool == rest[0].pool {
+			n++
+		}
+		if ln := q.first(rest[:n]); ln != nil && !ln.full.stopped() && (best == nil || ln.turns[0].before(best.turns[0])) {
+			best = ln
+		}
+		rest = rest[n:]
+	}
+	if best == nil {
+		return ref{}, false
+	}
+	return q.take(best, true), true
+}
+
+// first returns that of the lines of one pool whose head comes next, which may not fit into the pool; nil if there is none. Then none of them
+// starts, so that what needs many slots is not passed by what needs few.
+func (q *queue) first(lines []*line) *line {
+	var best *line
+	for _, ln := range lines {
+		ln.full, ln.capped = stop{}, stop{}
 		head := q.head(ln)
 		if head == nil {
 			continue
 		}
-		if ln.full = ln.pool.room(head.list[0].poolSlots()); ln.full.stopped() {
+		if ln.capped = ln.limit.room(); ln.capped.stopped() {
 			continue
 		}
 		if best == nil || head.before(best.turns[0]) {
 			best = ln
 		}
 	}
-	if best == nil {
-		return ref{}, false
+	if best != nil {
+		full := best.pool.room(best.turns[0].list[0].poolSlots())
+		for _, ln := range lines {
+			ln.full = full
+		}
 	}
-	return q.take(best, true), true
+	return best
+}
+
+// of returns the lines of a pool.
+func (q *queue) of(p *pool) []*line {
+	var out []*line
+	for _, ln := range q.lines {
+		if ln.pool == p {
+			out = append(out, ln)
+		}
+	}
+	return out
 }
 
 // head returns the first turn of a line whose oldest task is ready still, and drops what is not on the way.
@@ -128,20 +180,25 @@ func (q *queue) head(ln *line) *turn {
 	return nil
 }
 
-// take removes the head of a line. If it is served, its DAG comes last now.
+// take removes the head of a line. If it is served, its DAG comes last now, also in the other lines of the pool: a DAG has one turn, however many
+// limits its tasks have.
 func (q *queue) take(ln *line, served bool) ref {
 	t := ln.turns[0]
-	r := t.list[0]
-	t.list[0] = ref{} // so that the run can be collected
+	r := t.list[0].ref
+	t.list[0] = entry{} // so that the run can be collected
 	t.list = t.list[1:]
-	switch {
-	case len(t.list) == 0:
-		heap.Pop(&ln.turns)
-		delete(ln.where, t.turnKey)
-	case served:
+	if served {
 		q.clock++
-		t.at = q.clock
-		heap.Fix(&ln.turns, 0)
+		for _, o := range q.lines {
+			if s := o.where[t.turnKey]; s != nil && o.pool == ln.pool {
+				s.at = q.clock
+				heap.Fix(&o.turns, s.index)
+			}
+		}
+	}
+	if len(t.list) == 0 {
+		heap.Remove(&ln.turns, t.index)
+		delete(ln.where, t.turnKey)
 	}
 	q.depth--
 	return r
@@ -155,7 +212,10 @@ func (t *turn) before(o *turn) bool {
 	if t.priority != o.priority {
 		return t.priority > o.priority
 	}
-	return t.at < o.at
+	if t.at != o.at {
+		return t.at < o.at
+	}
+	return t.list[0].seq < o.list[0].seq // of one DAG, in two lines
 }
 
 // turns is a heap of turns, that which comes first on top.
@@ -163,10 +223,17 @@ type turns []*turn
 
 func (h turns) Len() int           { return len(h) }
 func (h turns) Less(i, j int) bool { return h[i].before(h[j]) }
-func (h turns) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h turns) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
 
 // Push implements heap.Interface.
-func (h *turns) Push(x any) { *h = append(*h, x.(*turn)) }
+func (h *turns) Push(x any) {
+	t := x.(*turn)
+	t.index = len(*h)
+	*h = append(*h, t)
+}
 
 // Pop implements heap.Interface.
 func (h *turns) Pop() any {

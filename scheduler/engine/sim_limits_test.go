@@ -3,6 +3,8 @@ package engine
 import (
 	"fmt"
 	"maps"
+	"slices"
+	"sync/atomic"
 
 	"millrace/scheduler"
 )
@@ -23,13 +25,60 @@ func (s *sim) checkPools() {
 		}
 	}
 	q := s.e.core.queues["local"]
-	for _, ln := range q.lines {
-		head := q.head(ln)
-		if head != nil && len(q.active) < q.executor.Slots() && !ln.pool.room(head.list[0].poolSlots()).stopped() {
-			panic(violation(fmt.Sprintf("task %d of run %s is ready, and there is room", head.list[0].task, head.list[0].run.Row.ID)))
+	if len(q.active) >= q.executor.Slots() {
+		return
+	}
+	heads, small := map[*pool]ref{}, map[*pool]int{} // of each pool: a head whose limit has room, and for how many the pool has none
+	for i, ln := range q.lines {
+		if i > 0 && ln.pool != q.lines[i-1].pool && slices.ContainsFunc(q.lines[:i], func(o *line) bool { return o.pool == ln.pool }) {
+			panic(violation("the lines of a pool do not stand together"))
+		}
+		if head := q.head(ln); head != nil && !ln.limit.room().stopped() {
+			r := head.list[0].ref
+			heads[ln.pool] = r
+			if ln.pool.room(r.poolSlots()).stopped() {
+				small[ln.pool]++
+			}
+		}
+	}
+	for p, r := range heads {
+		if small[p] == 0 {
+			panic(violation(fmt.Sprintf("task %d of run %s is ready, and there is room", r.task, r.run.Row.ID)))
 		}
 	}
 }
+
+// checkLimits counts the attempts of tasks with a concurrency anew. No edit of the simulation changes one.
+func (s *sim) checkLimits() {
+	active := map[string]int{}
+	for _, l := range s.e.core.runs {
+		for i := range l.Tasks {
+			if t := (ref{l, i}).spec(); t.Concurrency > 0 && l.Tasks[i].State.Active() {
+				name := l.Row.DAG + "/" + t.ID
+				if active[name]++; active[name] > t.Concurrency {
+					panic(violation(fmt.Sprintf("%d attempts of task %s are active, and %d may be", active[name], name, t.Concurrency)))
+				}
+				limited.Add(1)
+			}
+		}
+	}
+	q := s.e.core.queues["local"]
+	for _, ln := range q.lines {
+		if ln.limit.room().stopped() && q.head(ln) != nil && !q.full.stopped() {
+			capped.Add(1)
+		}
+	}
+	for dag, of := range s.e.core.limits {
+		for task, l := range of {
+			if name := dag + "/" + task; len(l.held) != active[name] || l.size != l.own {
+				panic(violation(fmt.Sprintf("%d attempts of task %s are active, %d are counted, of %d (%d)", active[name], name, len(l.held), l.size, l.own)))
+			}
+		}
+	}
+}
+
+// limited counts how often an attempt was seen that a limit counts, and capped how often something waited for one.
+var limited, capped atomic.Int64
 
 // checkGroups requires that no group has more runs under way than it may, that each live run is in its group, and that no place is free while
 // a run waits.
@@ -49,7 +98,7 @@ func (s *sim) checkGroups() {
 	s.checkGate()
 	for _, of := range s.e.core.groups {
 		for _, g := range of {
-			limit, waiting := s.e.core.limit(g), 0
+			limit, waiting := s.e.core.places(g), 0
 			for _, l := range g.waiting {
 				if !l.Row.State.Terminal() {
 					waiting++
@@ -95,7 +144,7 @@ func (s *sim) checkReasons() {
 // codes are the reasons that a task in a state can have.
 var codes = map[scheduler.State][]scheduler.Code{
 	scheduler.StateNone:          {scheduler.CodeParents, scheduler.CodeLimit},
-	scheduler.StateScheduled:     {scheduler.CodeSlots, scheduler.CodePool, scheduler.CodeConcurrency},
+	scheduler.StateScheduled:     {scheduler.CodeSlots, scheduler.CodePool, scheduler.CodeTries, scheduler.CodeConcurrency},
 	scheduler.StateUpForRetry:    {scheduler.CodeRetryAt},
 	scheduler.StateLaunching:     {scheduler.CodeLaunching, scheduler.CodeEnding},
 	scheduler.StateRunning:       {scheduler.CodeRunning, scheduler.CodeEnding},
@@ -119,7 +168,8 @@ func (s *sim) checkWhy(r ref, why scheduler.Why) string {
 		return "the code does not fit the state"
 	case why.Code == scheduler.CodeParents && len(why.On) == 0:
 		return "no parent is named"
-	case why.Code == scheduler.CodeSlots || why.Code == scheduler.CodePool || why.Code == scheduler.CodeConcurrency || why.Code == scheduler.CodeLimit:
+	case why.Code == scheduler.CodeSlots || why.Code == scheduler.CodePool || why.Code == scheduler.CodeConcurrency || why.Code == scheduler.CodeLimit ||
+		why.Code == scheduler.CodeTries:
 		if why.Used+why.Want <= why.Slots || len(why.On) == 0 || why.Name == "" {
 			return "there is room, or nobody holds it"
 		}

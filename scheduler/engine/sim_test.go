@@ -52,6 +52,8 @@ var simDAGs = func() []spec.File {
 			" end: {run: x, needs: each, rule: all_done}}",
 		"{a: {run: x, pool: p, foreach: batches}, b: {run: x, foreach: 'lists.range(totals.batches)', timeout: {queue: 30s}}, c: {run: x, needs: [a, b]}}\n" +
 			"concurrency: {when_full: cancel_running}",
+		"{a: {run: x, concurrency: 1, retry: 1, pool: p}, b: {run: x, pool: p, pool_slots: 2, concurrency: 2, at_least_once_fast: true}, c: {run: x}," +
+			" each: {run: x, concurrency: 2, foreach: 'lists.range(4)', retry: {limit: 1, delay: 3s}}, end: {run: x, needs: [a, each], concurrency: 1}}",
 	} {
 		name := fmt.Sprint("d", i)
 		src := fmt.Sprintf("dag: %s\ndefaults: {infra_retry: 8}\ntasks: %s\n", name, tasks)
@@ -172,6 +174,7 @@ func (s *sim) checkSlots() {
 		panic(violation(fmt.Sprintf("%d tasks are ready, and the queue has %d", ready, p.depth)))
 	}
 	s.checkPools()
+	s.checkLimits()
 	s.checkGroups()
 	s.checkSubs()
 	s.checkBackfills()
@@ -557,6 +560,10 @@ func TestSimulation(t *testing.T) {
 	})
 	t.Logf("%d schedules: %+v, %d taken down, %d taken from the cache, %d notices, %d deadlines missed", simSchedules, all, takenDown.Load(), fromCache.Load(),
 		simNoticed.Load(), simLate.Load())
+	t.Logf("%d attempts were seen under a limit of their task, %d times something waited for one", limited.Load(), capped.Load())
+	if min(limited.Load(), capped.Load()) < simSchedules/50 {
+		t.Error("the simulation does too little with limits of tasks")
+	}
 	if min(all.crashes, all.runs, all.mended) < simSchedules || all.again < simSchedules/2 || min(all.decided, all.started) < simSchedules/10 ||
 		min(takenDown.Load(), simLate.Load()) < simSchedules/4 || simNoticed.Load() < simSchedules || fromCache.Load() < simSchedules/50 {
 		t.Error("the simulation does too little")

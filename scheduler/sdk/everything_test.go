@@ -96,7 +96,7 @@ func tasks(d, other *sdk.DAG, tables sdk.Input[table]) {
 
 // kinds adds a task of each kind that is no function, with all that any task can have, whether it is one, a setup or a teardown.
 func kinds(p sdk.Place, prefix string, other *sdk.DAG) {
-	sdk.Command[row](p, prefix+"run", []string{"./load", "--all"}, sdk.When("true"), sdk.OutputSchema(json.RawMessage(`{"type":"object"}`)), sdk.Env("C", "d"),
+	sdk.Command[row](p, prefix+"run", []string{"./load", "--all"}, sdk.When("true"), sdk.OutputSchema(json.RawMessage(`{"type":"object"}`)), sdk.Env("C", "d"), sdk.AtOnce(2),
 		sdk.Executor("local"), sdk.Pool("disk", 2), sdk.Priority(9), sdk.InfraRetry(1),
 		sdk.Retry{Limit: 3, Delay: 2 * time.Second, Backoff: 3, MaxDelay: time.Hour, Jitter: true, OnExit: []int{3}, NeverOn: []int{4}},
 		sdk.Timeouts{Queue: time.Minute, Start: time.Second, Run: time.Hour, Heartbeat: 20 * time.Second, Grace: time.Second},

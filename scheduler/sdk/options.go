@@ -36,6 +36,9 @@ func Needs(steps ...Node) Option {
 // When is a CEL expression over batch, batches, inputs, params, totals, trigger, run and tasks; false skips the task.
 func When(cel string) Option { return Set("when", cel) }
 
+// AtOnce bounds how many attempts of the task are active at once, in all runs of the DAG.
+func AtOnce(n int) Option { return Set("concurrency", n) }
+
 // Rule says how the parents must have ended.
 func Rule(join Join) Option { return Set("rule", join) }
 

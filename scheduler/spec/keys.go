@@ -137,6 +137,7 @@ var taskKeys = []Key{
 	is("tasks.*.group", anyID, "The group that it is in. What needs a group needs its last tasks, those that no other of it needs."),
 	is("tasks.*.rule", word(scheduler.Joins...), "How the parents must have ended: see joins.md. Default: all_success."),
 	is("tasks.*.when", expression, "The task is skipped unless this is true. It is about params, batch, batches, inputs, totals, trigger, run and tasks."),
+	is("tasks.*.concurrency", value{"whole number", node{"type": "integer", "minimum": 1, "maximum": maxSlots}}, "So many attempts of the task at once, in all runs of the DAG: see waiting.md. Default: no bound."),
 	is("tasks.*.output", mapping, "What the output must be."),
 	is("tasks.*.output.schema", value{"path, or mapping", node{"type": []string{"string", "object"}}}, "A JSON Schema, or the path of one relative to this file. An attempt whose output does not fit has failed."),
 	is("tasks.*.cache", mapping, "An output of an earlier run is taken instead of executing the task, if it was made of the same."),

@@ -104,6 +104,20 @@ func (b *builder) concurrency(n ast.Node) {
 	})
 }
 
+// taskConcurrency reads how many attempts of a task may be active in all runs.
+func (b *builder) taskConcurrency(n ast.Node) int {
+	switch b.resolve(n).(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		b.errorf(n, "write concurrency: 2 here, or {max_runs: …} beside tasks for runs", "concurrency of a task is a number of attempts")
+		return 0
+	}
+	num := int(b.integer(n, "concurrency", maxSlots))
+	if num == 0 && !b.faultAt(n) {
+		b.errorf(n, "leave it out for no limit", "concurrency must be at least 1")
+	}
+	return num
+}
+
 var whenFull = []string{scheduler.WhenFullQueue, scheduler.WhenFullSkip, scheduler.WhenFullCancelRunning, scheduler.WhenFullFail,
 	scheduler.WhenFullCoalesce}
 

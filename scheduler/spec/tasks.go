@@ -84,6 +84,7 @@ func (b *builder) task(p *placed) scheduler.Task {
 	defer func() { b.item = "" }()
 	asks := def.asks
 	known := with(with(b.taskLimitFields(&limits), b.askFields(&asks)), fields{
+		"concurrency": func(v ast.Node) { t.Concurrency = b.taskConcurrency(v) },
 		"foreach":     func(v ast.Node) { t.Foreach = b.foreach(v, p.id) },
 		"needs":       func(v ast.Node) { t.Needs, p.needs = b.strs(v, "needs"), b.list(v, "needs", true) },
 		"run":         func(v ast.Node) { run = v; b.run(v, &t) },

@@ -105,6 +105,7 @@ var keyTests = map[string]string{
 	"tasks.*.cache":                     "scheduler/engine.TestCache",
 	"tasks.*.cache.key":                 "scheduler/engine.TestCache",
 	"tasks.*.cache.ttl":                 "scheduler/engine.TestCache",
+	"tasks.*.concurrency":               "scheduler/engine.TestTaskConcurrency",
 	"tasks.*.env":                       "cmd/millrace.TestDAGKeys",
 	"tasks.*.executor":                  "cmd/millrace.TestDAGKeys",
 	"tasks.*.group":                     "cmd/millrace.TestGroups",
