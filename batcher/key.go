@@ -68,6 +68,16 @@ func BatchID(s ingest.Stream, seq int64, index int, received time.Time) string {
 	return ulid(id)
 }
 
+// FirstID sorts before, or with, the id of every batch whose first record was received in the millisecond of t or later, and behind all others.
+func FirstID(t time.Time) string {
+	var id [16]byte
+	ms := uint64(max(0, t.UnixMilli()))
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	return ulid(id)
+}
+
 // ulid writes 128 bits as 26 characters of Crockford's base 32, most significant first (https://github.com/ulid/spec).
 func ulid(id [16]byte) string {
 	const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -77,6 +77,15 @@ func TestBatchID(t *testing.T) {
 	}
 }
 
+func TestFirstID(t *testing.T) {
+	t.Parallel()
+	for seq := range int64(100) {
+		if id := BatchID(stream, seq, 0, noon); id < FirstID(noon) || id >= FirstID(noon.Add(time.Millisecond)) {
+			t.Errorf("id %s is not between %s and %s", id, FirstID(noon), FirstID(noon.Add(time.Millisecond)))
+		}
+	}
+}
+
 // decodeULID reads 26 characters of base 32 as 128 bits, digit by digit.
 func decodeULID(t *testing.T, id string) []byte {
 	t.Helper()

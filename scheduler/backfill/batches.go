@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"millrace/batcher"
 	"millrace/scheduler"
@@ -186,6 +187,9 @@ func (d *draft) named(ctx context.Context) ([]batcher.Batch, error) {
 	return list, nil
 }
 
+// receiptSlack is how much later than another one the first record of a batch may have been received: by machines with different clocks.
+const receiptSlack = time.Hour
+
 // all returns the batches of the rule's source that are in the spans.
 func (d *draft) all(ctx context.Context) ([]batcher.Batch, error) {
 	q := scheduler.BatchQuery{Tenant: cmp.Or(d.rule.Tenant, "default"), Source: d.rule.Source, Limit: 1000}
@@ -194,6 +198,9 @@ func (d *draft) all(ctx context.Context) ([]batcher.Batch, error) {
 	}
 	if q.Source == "*" {
 		q.Source = ""
+	}
+	if to := d.plan.Backfill.Selection.Received.To; !to.IsZero() {
+		q.Before = batcher.FirstID(to.Add(receiptSlack)) // ids sort by the receipt of the first record: what came later is not read
 	}
 	var list []batcher.Batch
 	for {
