@@ -195,6 +195,11 @@ func (b *builder) call(f field, args, kwargs *node, list *fan) (yaml.MapSlice, [
 	if err != nil {
 		return b.failing(f, f.at, f.key, err.Error()), callableKeys
 	}
+	if file := f.value.get("python_callable_file"); file != nil {
+		for _, m := range variable.FindAllStringSubmatch(file.text, -1) {
+			b.note(file.at, f.key+".python_callable_file", "name "+m[1]+" in executors.local.env of millrace.yaml: tasks get nothing else of the server's environment")
+		}
+	}
 	for _, n := range []*node{args, kwargs, f.value.get("templates_dict")} {
 		if n != nil && template.MatchString(n.json()) {
 			return b.failing(f, n.at, f.key, "nothing fills in the templates of its arguments: "+oneLine(n.json())), callableKeys
@@ -241,6 +246,8 @@ func (l *fan) python() string {
 	}
 	return fmt.Sprintf("k[%q] = i[\"item\"]\n", l.keys[0])
 }
+
+var variable = regexp.MustCompile(`\$\{?([A-Za-z_][A-Za-z0-9_]*)`)
 
 // callable returns the code that makes f the function.
 func callable(n *node) (string, error) {
