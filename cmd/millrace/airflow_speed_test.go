@@ -124,11 +124,17 @@ func startAirflow(t *testing.T) *airflow {
 	return a
 }
 
+// command is one of Airflow's. Its script in bin names the place where it was installed, which is another one by now.
+func (a *airflow) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(a.bin, "python"), append([]string{"-m", "airflow"}, args...)...)
+	cmd.Env, cmd.Dir = a.env, a.home
+	return cmd
+}
+
 // run runs a command to its end, and returns what it prints.
 func (a *airflow) run(args ...string) string {
 	a.t.Helper()
-	cmd := exec.Command(filepath.Join(a.bin, "airflow"), args...)
-	cmd.Env, cmd.Dir = a.env, a.home
+	cmd := a.command(args...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
@@ -141,8 +147,7 @@ func (a *airflow) run(args ...string) string {
 // keep starts one of its processes, which ends with the test, and all that it has started with it: its workers are in groups of their own.
 func (a *airflow) keep(args ...string) {
 	a.t.Helper()
-	cmd := exec.Command(filepath.Join(a.bin, "airflow"), args...)
-	cmd.Env, cmd.Dir = a.env, a.home
+	cmd := a.command(args...)
 	var log lockedBuffer
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &log, &log, 10*time.Second
 	if err := cmd.Start(); err != nil {
