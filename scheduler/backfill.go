@@ -20,8 +20,8 @@ type Replay struct {
 
 // The versions that a replay can be run by.
 const (
-	PinOriginal = "original" // that of the run which is replayed
-	PinLatest   = "latest"   // that of the DAG's file
+	PinOriginal = "original" // that of the run which is replayed, with the digests of its images
+	PinLatest   = "latest"   // that of the DAG's file, with images as their tags are now
 )
 
 // Selection says which batches, or which nominal times of a cron rule, a backfill is about. What is set is required together; at least one of

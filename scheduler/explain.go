@@ -27,6 +27,7 @@ const (
 	CodeEnded       Code = "ended"
 	CodeMapped      Code = "mapped" // its items go on
 	CodeLimit       Code = "limit"  // as many of its siblings go on as max_concurrent permits
+	CodeImage       Code = "image"  // the registry has not said which digest the tag of its image stands for
 
 	// Codes of a batch for a rule.
 	CodeRun        Code = "run"        // it is an input of a run

@@ -41,6 +41,8 @@ type Run struct {
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 	// Deadlines are those that it had or has, in the order of their rules.
 	Deadlines []Deadline `json:"deadlines,omitempty"`
+	// Images are those that its tasks run in, each once, in the order of the tasks.
+	Images []ImagePin `json:"images,omitempty"`
 	// Rev rises with each change of the row: the store's compare-and-swap.
 	Rev int64 `json:"-"`
 }
@@ -147,7 +149,7 @@ type Launch struct {
 	// files that it made, and MILLRACE_STATE, a directory of Run, Task and MapIndex that the task may make and that outlives the attempt.
 	Argv []string
 	Env  []string
-	// Container is the image to run in, with its expressions evaluated; nil: a process of the machine. Without Argv the image's own entrypoint
+	// Container is the image to run in, by its digest, with its expressions evaluated; nil: a process of the machine. Without Argv the image's own entrypoint
 	// gets Container.Args. An executor that runs no images reports OutcomeRefused.
 	Container *Container `json:",omitempty"`
 	// Resources and Constraints are those of the task. An executor that can not see to constraints, or to a GPU, reports OutcomeRefused; one that

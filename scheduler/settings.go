@@ -90,7 +90,7 @@ type Container struct {
 // When an image is fetched.
 const (
 	PullMissing = "missing" // if it is not there
-	PullAlways  = "always"  // for each attempt, so that a tag that was moved counts
+	PullAlways  = "always"  // for each attempt, so that its credentials are asked for each time; the digest is that of the run
 )
 
 // Eval evaluates the expressions in an operator's settings.

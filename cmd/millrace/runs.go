@@ -112,6 +112,7 @@ func runTable(w io.Writer, d scheduler.RunDetail) error {
 		}
 	}
 	deadlineTable(w, r.Deadlines)
+	imageTable(w, r.Images)
 	_, _ = fmt.Fprintf(w, "\nTASK\t%sSTATE\tTRIES\tEXIT\tSTARTED\tTOOK\tREASON\n", groupCell(d, "GROUP"))
 	for _, t := range d.Tasks {
 		_, _ = fmt.Fprintf(w, "%s\t%s%s\t%d\t%s\t%s\t%s\t%s\n", t.Task, groupCell(d, t.Group), t.State, t.Try, exitText(t), clock(t.StartedAt),

@@ -48,6 +48,7 @@ type core struct {
 	waits    waits // batches that have no run yet
 	gen      int64 // of the rules
 	parked
+	imaging
 	backfilling
 	expansions
 
@@ -95,6 +96,7 @@ type txn struct {
 	starts   []start
 	places   map[string]int // by the name of a concurrency group: live runs that joined it, less those that left
 	missed   []missed
+	asks     []*imageAsk // of registries
 	now      time.Time
 	made     int // rows of mapped tasks
 }
@@ -151,6 +153,7 @@ func (c *core) decide(ctx context.Context, inputs []input, now time.Time) *txn {
 	}
 	c.feedAll(ctx)
 	c.overdue(ctx, now)
+	c.askImages(now)
 	c.collect()
 	return c.tx
 }
@@ -178,6 +181,9 @@ func (c *core) absorb(l *live, d *plan.Delta) {
 		c.kill(id)
 	}
 	l.grow()
+	if d.Run {
+		c.noteImages(l)
+	}
 	c.announce(l, d)
 	c.noteDeadlines(l, d)
 	for _, i := range d.Tasks {
@@ -200,11 +206,21 @@ func (c *core) absorb(l *live, d *plan.Delta) {
 	}
 }
 
-// push puts a ready task where it waits for its slots, or to be parked or expanded, or first for a look into the cache.
+// push puts a ready task where it waits for its slots, or to be parked or expanded, or first for its image.
 func (c *core) push(r ref) {
 	switch {
 	case r.run.Whole(r.task):
 		c.expandLater(r)
+	case r.run.Image(r.task) != nil:
+		c.gated = append(c.gated, r)
+	default:
+		c.pushPinned(r)
+	}
+}
+
+// pushPinned is push for a task that is no whole and needs no image, or has its digest: it may have to look into the cache first.
+func (c *core) pushPinned(r ref) {
+	switch {
 	case c.cache != nil && r.run.Caches(r.task):
 		c.lookups = append(c.lookups, r)
 	default:
@@ -306,12 +322,13 @@ func (c *core) expire(late []timer) bool {
 func (c *core) fillAll(ctx context.Context) {
 	for again := true; again; {
 		again = c.expand()
+		c.passGate()
 		c.takeCached(ctx)
 		again = c.park(ctx) || again
 		for _, q := range c.queues {
 			again = c.fill(q) || again
 		}
-		again = again || len(c.lookups) > 0
+		again = again || len(c.lookups)+len(c.gated) > 0
 	}
 }
 
@@ -437,6 +454,7 @@ func (c *core) restoreRun(lr *scheduler.LiveRun, stored map[string]scheduler.DAG
 	l.held = l.grouped()
 	c.runs[r.Row.ID] = l
 	c.due.follow(&r.Row)
+	c.noteImages(l)
 	for i := range l.Tasks {
 		t := &l.Tasks[i]
 		if c.queues[t.Executor] == nil && t.Executor != "" {
@@ -461,6 +479,9 @@ func (c *core) next() (time.Time, bool) {
 		return time.Time{}, true
 	}
 	at := c.due.first()
+	if q := c.nextQuestion(); !q.IsZero() && (at.IsZero() || q.Before(at)) {
+		at = q
+	}
 	if len(c.timers) > 0 && (at.IsZero() || c.timers[0].at.Before(at)) {
 		at = c.timers[0].at
 	}

@@ -46,6 +46,8 @@ type Options struct {
 	UnreachableGrace time.Duration
 	// Pools are the pools of the installation, by name, with how many slots each has; see [Engine.SetPools].
 	Pools map[string]int
+	// Registry says which digests the tags of images stand for. nil: nobody does, and tasks whose images are given by tag fail.
+	Registry scheduler.Registry
 	// Outputs is where the executors put outputs that are too large for a report. nil: they do not, and tasks are told no URI.
 	Outputs Outputs
 	// MaxGroup bounds the inputs of one transaction. 0: 512.
@@ -119,6 +121,7 @@ type Engine struct {
 	core      *core
 	rng       *rand.Rand // the loop's own
 	launchers map[string]*launcher
+	asker     *asker
 
 	warned sync.Map // what was said of values that are not set, once for each version
 
@@ -141,7 +144,7 @@ func New(store scheduler.Store, executors map[string]scheduler.Executor, opts Op
 		store: store, executors: executors, opts: opts, log: opts.Logger, metrics: newMetrics(opts.Registerer),
 		rng:    rand.New(rand.NewPCG(opts.Seed, 1)),
 		inputs: make(chan input, 1024), stopped: make(chan struct{}), ready: make(chan struct{}),
-		launchers: map[string]*launcher{}, pools: opts.Pools,
+		launchers: map[string]*launcher{}, pools: opts.Pools, asker: newAsker(opts.Registry),
 	}
 	e.view.changed, e.gate.opened = make(chan struct{}), make(chan struct{})
 	for name, ex := range executors {
@@ -174,6 +177,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			return nil
 		})
 	}
+	g.Go(func() error { return e.runAsker(ctx) })
 	g.Go(func() error { return e.loop(ctx) })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -315,6 +319,7 @@ func (e *Engine) act(tx *txn) {
 	for _, k := range tx.kills {
 		e.launchers[k.executor].kill(k)
 	}
+	e.asker.add(tx.asks)
 	if e.gate.move(tx.places); tx.heads {
 		e.gate.limit(e.core, false)
 	}
@@ -399,7 +404,7 @@ func (e *Engine) newCore() *core {
 		read: e.store, operators: e.opts.Operators, env: e.opts.Env, values: e.opts.Values, grace: e.opts.UnreachableGrace,
 		rng:   e.rng,
 		heads: map[string]*head{}, versions: map[string]*version{}, runs: map[string]*live{}, queues: map[string]*queue{},
-		due: newDeadlines(), waits: newWaits(),
+		due: newDeadlines(), waits: newWaits(), imaging: imaging{images: map[string]*imageWait{}},
 		pools: map[string]*pool{}, groups: map[string]map[string]*group{}, limits: limits{}, texts: map[string]*expr.Text{}, attempts: map[string]ref{},
 		backfilling: backfilling{backfills: map[string]*backfill{}}, expansions: expansions{queued: map[ref]bool{}},
 	}

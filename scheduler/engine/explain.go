@@ -112,7 +112,7 @@ func (c *core) whyRun(l *live, tasks []scheduler.TaskWhy) scheduler.Why {
 	}
 	// Nothing of it runs: it waits as that of its tasks does which is nearest to running.
 	for _, code := range []scheduler.Code{scheduler.CodeLaunching, scheduler.CodeEnding, scheduler.CodeSubDAG, scheduler.CodeInput, scheduler.CodePool, scheduler.CodeTries, scheduler.CodeSlots,
-		scheduler.CodeRetryAt, scheduler.CodeUnreachable} {
+		scheduler.CodeImage, scheduler.CodeRetryAt, scheduler.CodeUnreachable} {
 		if t := first[code]; t != nil {
 			why := t.Why
 			why.Text = fmt.Sprintf("task %s %s; %s", t.Task, why.Text, done)
@@ -187,10 +187,13 @@ func whyParents(r ref) scheduler.Why {
 	return why
 }
 
-// whyReady is why fill, or admit, passed a ready task over. In a line only the head is looked at: the others wait for it to start.
+// whyReady is why fill, admit or the gate of images passed a ready task over. In a line only the head is looked at: the others wait for it to start.
 func (c *core) whyReady(r ref) scheduler.Why {
 	if r.run.held {
 		return c.whyHeld(r.run)
+	}
+	if p := r.run.Image(r.task); p != nil && p.Open() {
+		return c.whyImage(r)
 	}
 	q, p := c.queues[r.run.Tasks[r.task].Executor], c.pool(r.spec())
 	ln := q.line(p, c.limit(r))

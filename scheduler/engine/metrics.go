@@ -34,6 +34,9 @@ type metrics struct {
 	pools      *prometheus.GaugeVec
 
 	eventToRun *prometheus.HistogramVec
+
+	images      *prometheus.CounterVec
+	imagesAwait prometheus.Gauge
 }
 
 // fine are buckets from 1 ms to about 17 minutes.
@@ -64,15 +67,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		group: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "millrace_scheduler_group_inputs", Help: "Inputs decided in one transaction.", Buckets: prometheus.ExponentialBuckets(1, 2, 11),
 		}),
-		beat:       gauge("scheduler_heartbeat_timestamp_seconds", "When the loop last went round.").WithLabelValues(),
-		waiting:    gauge("scheduler_inputs_waiting", "Inputs that came while the last round was under way; at most 1024.").WithLabelValues(),
-		reloads:    counter("scheduler_reloads_total", "Commits that failed, after which the state was loaded again.").WithLabelValues(),
-		missed:     counter("scheduler_deadlines_missed_total", "Deadlines that passed without a successful run, by what they count from.", "dag", "from"),
-		parseFault: gauge("scheduler_dag_parse_errors", "1 while a DAG's file has a fault.", "dag"),
-		depth:      gauge("scheduler_queue_depth", "Tasks that wait for a slot.", "pool"),
-		slots:      gauge("executor_slots", "Slots of an executor.", "executor", "state"),
-		pools:      gauge("pool_slots", "Slots of a pool.", "pool", "state"),
-		eventToRun: histogram("event_to_run_seconds", "From the receipt of a run's oldest event to the start of its first task.", "dag"),
+		beat:        gauge("scheduler_heartbeat_timestamp_seconds", "When the loop last went round.").WithLabelValues(),
+		waiting:     gauge("scheduler_inputs_waiting", "Inputs that came while the last round was under way; at most 1024.").WithLabelValues(),
+		reloads:     counter("scheduler_reloads_total", "Commits that failed, after which the state was loaded again.").WithLabelValues(),
+		missed:      counter("scheduler_deadlines_missed_total", "Deadlines that passed without a successful run, by what they count from.", "dag", "from"),
+		parseFault:  gauge("scheduler_dag_parse_errors", "1 while a DAG's file has a fault.", "dag"),
+		depth:       gauge("scheduler_queue_depth", "Tasks that wait for a slot.", "pool"),
+		slots:       gauge("executor_slots", "Slots of an executor.", "executor", "state"),
+		pools:       gauge("pool_slots", "Slots of a pool.", "pool", "state"),
+		images:      counter("scheduler_image_questions_total", "Questions to registries about the digests of images, by what came of them: pinned, refused, unavailable.", "outcome"),
+		imagesAwait: gauge("scheduler_images_waiting", "Images whose digests runs wait for.").WithLabelValues(),
+		eventToRun:  histogram("event_to_run_seconds", "From the receipt of a run's oldest event to the start of its first task.", "dag"),
 	}
 }
 
@@ -83,6 +88,7 @@ func (m *metrics) round(took time.Duration, inputs int, c *core) {
 		m.loop.Observe(took.Seconds())
 		m.group.Observe(float64(inputs))
 	}
+	m.imagesAwait.Set(float64(len(c.images)))
 	for name, q := range c.queues {
 		used := float64(len(q.active))
 		m.running.WithLabelValues(name).Set(used)
@@ -151,6 +157,9 @@ func (m *metrics) heads(heads []scheduler.DAGHead) {
 		m.parseFault.WithLabelValues(heads[i].ID).Set(fault)
 	}
 }
+
+// asked counts a question to a registry.
+func (m *metrics) asked(err error) { m.images.WithLabelValues(outcomeOf(err)).Inc() }
 
 // restored sets the gauges after a load.
 func (m *metrics) restored(c *core) {

@@ -76,6 +76,10 @@ func (in *replay) start(ctx context.Context, c *core) (func() scheduler.Run, err
 	if err != nil {
 		return nil, err
 	}
+	if in.how.Pin == scheduler.PinLatest {
+		row := *of
+		row.Images, of = nil, &row // what was mended may have been an image
+	}
 	in.number = f.Replay
 	l := c.make(&f, plan.Terms{Params: params, Of: of, NoEmit: !in.how.Emit})
 	return func() scheduler.Run { return l.Row }, nil

@@ -144,7 +144,7 @@ func (s *sim) checkReasons() {
 // codes are the reasons that a task in a state can have.
 var codes = map[scheduler.State][]scheduler.Code{
 	scheduler.StateNone:          {scheduler.CodeParents, scheduler.CodeLimit},
-	scheduler.StateScheduled:     {scheduler.CodeSlots, scheduler.CodePool, scheduler.CodeTries, scheduler.CodeConcurrency},
+	scheduler.StateScheduled:     {scheduler.CodeSlots, scheduler.CodePool, scheduler.CodeTries, scheduler.CodeConcurrency, scheduler.CodeImage},
 	scheduler.StateUpForRetry:    {scheduler.CodeRetryAt},
 	scheduler.StateLaunching:     {scheduler.CodeLaunching, scheduler.CodeEnding},
 	scheduler.StateRunning:       {scheduler.CodeRunning, scheduler.CodeEnding},
@@ -166,6 +166,10 @@ func (s *sim) checkWhy(r ref, why scheduler.Why) string {
 	switch {
 	case !fits:
 		return "the code does not fit the state"
+	case why.Code == scheduler.CodeImage:
+		if p := r.run.Image(r.task); p == nil || !p.Open() || why.Name != p.Image {
+			return "its image is pinned, or it has none"
+		}
 	case why.Code == scheduler.CodeParents && len(why.On) == 0:
 		return "no parent is named"
 	case why.Code == scheduler.CodeSlots || why.Code == scheduler.CodePool || why.Code == scheduler.CodeConcurrency || why.Code == scheduler.CodeLimit ||

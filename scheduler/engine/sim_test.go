@@ -54,6 +54,9 @@ var simDAGs = func() []spec.File {
 			"concurrency: {when_full: cancel_running}",
 		"{a: {run: x, concurrency: 1, retry: 1, pool: p}, b: {run: x, pool: p, pool_slots: 2, concurrency: 2, at_least_once_fast: true}, c: {run: x}," +
 			" each: {run: x, concurrency: 2, foreach: 'lists.range(4)', retry: {limit: 1, delay: 3s}}, end: {run: x, needs: [a, each], concurrency: 1}}",
+		"{a: {image: 'r.example/a:1', retry: 2}, b: {image: 'r.example/a:1', needs: a, foreach: lists.range(3), retry: 1}, c: {image: r.example/c, pool: p}," +
+			" d: {image: 'o.example/d:2', needs: c, retry: 1, cache: {key: run.dag, ttl: 4m}, env: {S: '${{ secrets.s }}'}}, e: {run: x, needs: [a, d], rule: all_done}}",
+		"{a: {image: r.example/c, timeout: {queue: 30s}}, b: {image: 'b@sha256:" + strings.Repeat("0", 64) + "', needs: a, rule: all_done}}\nconcurrency: 2",
 	} {
 		name := fmt.Sprint("d", i)
 		src := fmt.Sprintf("dag: %s\ndefaults: {infra_retry: 8}\ntasks: %s\n", name, tasks)
@@ -94,6 +97,7 @@ type sim struct {
 	decided  int // by a person
 	started  int // runs that tasks asked for
 	simBackfills
+	simImages
 
 	keeper error // what whoever keeps the secrets says now
 }
@@ -139,7 +143,7 @@ func (s *sim) boot() {
 	if err != nil {
 		panic(violation(err.Error()))
 	}
-	s.e = e
+	s.e, s.said = e, nil
 	s.round(s.dagSet())
 }
 
@@ -161,7 +165,7 @@ func (s *sim) checkSlots() {
 			if l.Tasks[i].State.Active() {
 				active++
 			}
-			if (ref{l, i}).ready() {
+			if p := l.Image(i); (ref{l, i}).ready() && (p == nil || !p.Open()) {
 				ready++
 			}
 		}
@@ -178,6 +182,7 @@ func (s *sim) checkSlots() {
 	s.checkGroups()
 	s.checkSubs()
 	s.checkBackfills()
+	s.checkImages()
 	if s.rounds++; s.rounds%5 == 0 {
 		s.checkReasons()
 	}
@@ -192,6 +197,7 @@ func (s *sim) do() {
 		s.ex.progress()
 	case roll < 85:
 		s.keeper = s.keeperNow()
+		s.askRegistry()
 		s.e.launchers["local"].work(context.Background())
 	case roll < 95:
 		time.Sleep(time.Duration(s.rng.IntN(4000)) * time.Millisecond)
@@ -231,6 +237,9 @@ func (s *sim) group() {
 
 func (s *sim) input() (input, func()) {
 	done := make(answer, 1)
+	if len(s.said) > 0 && s.rng.IntN(4) == 0 {
+		return s.hear(done)
+	}
 	switch roll := s.rng.IntN(100); {
 	case roll < 40 && len(s.ex.queue) > 0:
 		n := 1 + s.rng.IntN(len(s.ex.queue))
@@ -419,6 +428,7 @@ func (s *sim) drain() {
 		then()
 	}
 	s.unpause()
+	s.hearAll()
 	s.e.launchers["local"].work(context.Background())
 	for range s.ex.running() {
 		s.ex.progress()
@@ -459,6 +469,7 @@ func (s *sim) checkEnd() {
 		s.checkTakenDown(d)
 		s.checkStarted(d)
 		s.checkNotices(d)
+		s.checkPins(d)
 	}
 	s.checkItems()
 	snap, err := s.store.Load(ctx)
@@ -516,6 +527,7 @@ func (t *tally) add(o tally) {
 func simulate(seed uint64) (broke string, did tally) {
 	s := &sim{
 		rng: rand.New(rand.NewPCG(seed, 17)), store: schedulertest.NewStore(), accepted: map[string]bool{}, manuals: map[string]string{},
+		simImages:    simImages{digests: map[string]string{}},
 		simBackfills: simBackfills{plans: map[string]*scheduler.BackfillPlan{}, promised: map[string]bool{}, revived: map[string]bool{}},
 	}
 	s.store.Intercept = s.intercept
@@ -558,14 +570,15 @@ func TestSimulation(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d schedules: %+v, %d taken down, %d taken from the cache, %d notices, %d deadlines missed", simSchedules, all, takenDown.Load(), fromCache.Load(),
-		simNoticed.Load(), simLate.Load())
+	t.Logf("%d schedules: %+v, %d taken down, %d taken from the cache, %d notices, %d deadlines missed, %d images pinned, %d refused", simSchedules, all, takenDown.Load(), fromCache.Load(),
+		simNoticed.Load(), simLate.Load(), simPinned.Load(), simRefused.Load())
 	t.Logf("%d attempts were seen under a limit of their task, %d times something waited for one", limited.Load(), capped.Load())
 	if min(limited.Load(), capped.Load()) < simSchedules/50 {
 		t.Error("the simulation does too little with limits of tasks")
 	}
 	if min(all.crashes, all.runs, all.mended) < simSchedules || all.again < simSchedules/2 || min(all.decided, all.started) < simSchedules/10 ||
-		min(takenDown.Load(), simLate.Load()) < simSchedules/4 || simNoticed.Load() < simSchedules || fromCache.Load() < simSchedules/50 {
+		min(takenDown.Load(), simLate.Load()) < simSchedules/4 || simNoticed.Load() < simSchedules || fromCache.Load() < simSchedules/50 ||
+		simPinned.Load() < simSchedules/10 || simRefused.Load() < simSchedules/200 {
 		t.Error("the simulation does too little")
 	}
 }

@@ -86,6 +86,7 @@ func (x *simExec) begin(l scheduler.Launch) {
 	x.attempts[l.ID] = &simAttempt{launch: l}
 	x.ids = append(x.ids, l.ID)
 	x.overlap(&l)
+	x.s.checkImage(d, &l, task)
 	if x.s.rng.IntN(3) > 0 {
 		x.queue = append(x.queue, scheduler.Report{Attempt: l.ID, Outcome: scheduler.OutcomeRunning, StartedAt: time.Now()})
 	}

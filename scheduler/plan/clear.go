@@ -292,6 +292,7 @@ func (s *step) killFor(i int, why string) {
 func (s *step) reset(i int, why string) {
 	t := &s.Tasks[i]
 	s.withdraw(i, why)
+	s.askAgain(i)
 	if t.State.Terminal() {
 		s.open++
 	}

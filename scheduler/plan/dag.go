@@ -21,15 +21,19 @@ type DAG struct {
 	Values scheduler.Values
 
 	nodes []node
-	env   []binding
-	tells bool
+	// images are those of the tasks, each once.
+	images []string
+	env    []binding
+	tells  bool
 }
 
 // node is a task with what is derived from it.
 type node struct {
 	// children are those that have it among their parents or setups.
 	parents, setups, children []int
-	teardown                  bool
+	// image is the place of the task's in the DAG's images, from 1; 0: it has none.
+	image    int
+	teardown bool
 	// leaf says that a run fails if it does: nothing comes after it, but teardowns; or it is a teardown of which that is asked.
 	leaf bool
 
@@ -101,6 +105,7 @@ func (d *DAG) link() error {
 			return fmt.Errorf("task %s: %w", t.ID, err)
 		}
 	}
+	d.linkImages()
 	d.markLeaves()
 	return nil
 }

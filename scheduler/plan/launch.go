@@ -32,7 +32,7 @@ func (r *Run) Launch(i, try int, op scheduler.Operator, base []string) (schedule
 	if err != nil {
 		return scheduler.Launch{}, err
 	}
-	return r.launch(attempt{i: r.node(i), t: r.Tasks[i], try: try, op: op, base: base}, vars)
+	return r.launch(attempt{i: r.node(i), t: r.Tasks[i], try: try, op: op, base: base, image: r.imageRef(i)}, vars)
 }
 
 // attempt is one that is to be launched. i is the index of its task in the DAG.
@@ -42,6 +42,8 @@ type attempt struct {
 	try  int
 	op   scheduler.Operator
 	base []string
+	// image is that of the task by its digest.
+	image string
 }
 
 // launch is [Run.Launch] with the variables at hand. It looks at no task of r.
@@ -52,7 +54,7 @@ func (r *Run) launch(a attempt, vars *expr.Vars) (scheduler.Launch, error) {
 	if task.Run, err = evalArgv(n.argv, vars); err != nil {
 		return scheduler.Launch{}, fmt.Errorf("run: %w", err)
 	}
-	container, err := n.container(task.Container, vars)
+	container, err := n.container(task.Container, a.image, vars)
 	if err != nil {
 		return scheduler.Launch{}, err
 	}
@@ -87,12 +89,16 @@ func (r *Run) launch(a attempt, vars *expr.Vars) (scheduler.Launch, error) {
 	return l, nil
 }
 
-// container is the image that the task runs in, with its arguments evaluated; nil for none.
-func (n *node) container(c *scheduler.Container, vars *expr.Vars) (*scheduler.Container, error) {
-	if c == nil {
+// container is the image that the task runs in, by its digest, with its arguments evaluated; nil for none.
+func (n *node) container(c *scheduler.Container, image string, vars *expr.Vars) (*scheduler.Container, error) {
+	switch {
+	case c == nil:
 		return nil, nil
+	case image == "": // can not be: it waits for that
+		return nil, fmt.Errorf("image %s is not pinned to a digest", c.Image)
 	}
 	out := *c
+	out.Image = image
 	var err error
 	if out.Args, err = evalArgv(n.args, vars); err != nil {
 		return nil, fmt.Errorf("args: %w", err)

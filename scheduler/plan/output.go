@@ -70,9 +70,11 @@ func (r *Run) CacheID(i int) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cache.key: %w", err)
 	}
-	sum := sha256.Sum256([]byte(strings.Join([]string{
-		"cache1", r.DAG.ID, t.Task, r.cacheItem(i), hex.EncodeToString(n.form[:]), key,
-	}, "\x00")))
+	parts := []string{"cache1", r.DAG.ID, t.Task, r.cacheItem(i), hex.EncodeToString(n.form[:]), key}
+	if image := r.imageRef(i); image != "" {
+		parts = append(parts, image) // what was put out by what the tag stood for before does not count
+	}
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	return hex.EncodeToString(sum[:]), nil
 }
 

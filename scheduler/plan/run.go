@@ -45,7 +45,8 @@ func NewRun(dag *DAG, f *trigger.Firing, params json.RawMessage, now time.Time) 
 type Terms struct {
 	// Params are the run's JSON object with defaults filled in.
 	Params json.RawMessage
-	// Of is the run that is replayed, whose data interval the new one has, whatever the DAG's rules say now; nil: none.
+	// Of is the run that is replayed, whose data interval the new one has, whatever the DAG's rules say now, and by the same version its images;
+	// nil: none.
 	Of *scheduler.Run
 	// Backfill and NoEmit are those of [scheduler.Run].
 	Backfill string
@@ -82,6 +83,7 @@ func NewRunOn(dag *DAG, f *trigger.Firing, t Terms, now time.Time) (*Run, Delta)
 	if r.cronInterval(f); t.Of != nil {
 		r.Row.IntervalStart, r.Row.IntervalEnd = t.Of.IntervalStart, t.Of.IntervalEnd
 	}
+	r.setImages(t.Of)
 	r.Row.Trace = traceOf(id, f.Batches)
 	r.setDeadlines(f, &t)
 	for i := range dag.Tasks {
@@ -109,6 +111,7 @@ func Restore(dag *DAG, live *scheduler.LiveRun) (*Run, error) {
 		DAG: dag, Row: live.Run, Batches: live.Batches,
 		Tasks: make([]scheduler.TaskRun, len(dag.Tasks)), begun: make([]time.Time, len(dag.Tasks)),
 	}
+	r.setImages(nil) // of a run that an older version made
 	rows := make(map[string]*scheduler.TaskRun, len(dag.Tasks))
 	var mapped []scheduler.TaskRun
 	for i := range live.Tasks {

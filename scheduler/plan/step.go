@@ -21,7 +21,8 @@ const (
 	KillTimeout   = "timeout"   // it did not start in time
 )
 
-// Event is something that happened to a run: [Launch], [Park], [Unpark], [Expand], [Refuse], [Report], [Due], [Late], [Fence], [Cancel] or [Fail].
+// Event is something that happened to a run: [Launch], [Park], [Unpark], [Expand], [Refuse], [Report], [Due], [Late], [Fence], [Pin],
+// [NoImage], [Cancel] or [Fail].
 type Event interface{ apply(s *step) }
 
 // Launch gives a ready task a slot, and an attempt.

@@ -139,7 +139,7 @@ func (r *Run) Pend(i, try int, op scheduler.Operator, base []string) (*Pending, 
 	if err := r.setItem(vars, i); err != nil {
 		return nil, err
 	}
-	return &Pending{run: snap, a: attempt{i: own, t: r.Tasks[i], try: try, op: op, base: base}, vars: vars, refs: refs}, nil
+	return &Pending{run: snap, a: attempt{i: own, t: r.Tasks[i], try: try, op: op, base: base, image: r.imageRef(i)}, vars: vars, refs: refs}, nil
 }
 
 // ID is the attempt's.

@@ -254,7 +254,10 @@ func keptRun(r scheduler.Run) scheduler.Run {
 	for _, t := range []*time.Time{&r.IntervalStart, &r.IntervalEnd, &r.Watermark, &r.CreatedAt, &r.StartedAt, &r.EndedAt} {
 		*t = kept(*t)
 	}
-	r.Batches, r.Params, r.Deadlines = slices.Clone(r.Batches), slices.Clone(r.Params), slices.Clone(r.Deadlines)
+	r.Batches, r.Params, r.Deadlines, r.Images = slices.Clone(r.Batches), slices.Clone(r.Params), slices.Clone(r.Deadlines), slices.Clone(r.Images)
+	for i := range r.Images {
+		r.Images[i].PinnedAt = kept(r.Images[i].PinnedAt)
+	}
 	for i := range r.Deadlines {
 		d := &r.Deadlines[i]
 		d.At, d.MetAt, d.MissedAt = kept(d.At), kept(d.MetAt), kept(d.MissedAt)

@@ -36,6 +36,7 @@ func TestStore(t *testing.T, open func(t *testing.T, dir string) scheduler.Store
 		{"batches above the cursor are ahead", testAhead},
 		{"a new run that exists is left alone", testNewRunOnce},
 		{"a run keeps its inputs", testInputs},
+		{"a run keeps the digests of its images", testImages},
 		{"a wrong revision changes nothing", testConflict},
 		{"a row that is new must be new", testInsertConflict},
 		{"attempts are replaced, moves appended", testAttempts},

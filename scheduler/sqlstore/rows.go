@@ -16,7 +16,7 @@ var (
 	// The first of runColumns and taskColumns, up to frozenRun and frozenTask, never change.
 	runColumns = []string{"id", "dag", "created_at", "version", "state", "trigger_doc", "params", "replay", "replay_of", "events", "bytes",
 		"interval_start", "interval_end", "watermark", "reason", "trace", "started_at", "ended_at", "backfill", "no_emit", "deadlines",
-		"deadline_at", "rev"}
+		"deadline_at", "images", "rev"}
 	taskColumns = []string{"run", "task", "map_index", "n", "state", "try", "lost", "executor", "external_id", "retry_at", "kill_reason",
 		"exit_code", "reason", "output", "started_at", "ended_at", "cleared", "output_ref", "output_sha", "output_bytes", "cached_from", "no_cache",
 		"item", "map_key", "map_doc", "since", "rev"}
@@ -120,19 +120,30 @@ func runArgs(r *scheduler.Run, rev int64) ([]any, error) {
 		}
 		deadlines = string(text)
 	}
+	images := ""
+	if len(r.Images) > 0 {
+		text, err := json.Marshal(r.Images)
+		if err != nil {
+			return nil, fmt.Errorf("encode images of run %s: %w", r.ID, err)
+		}
+		images = string(text)
+	}
 	return []any{r.ID, r.DAG, micros(r.CreatedAt), r.Version, string(r.State), string(doc), string(r.Params), r.Replay, r.ReplayOf, r.Events, r.Bytes,
 		micros(r.IntervalStart), micros(r.IntervalEnd), micros(r.Watermark), r.Reason, r.Trace,
-		micros(r.StartedAt), micros(r.EndedAt), r.Backfill, r.NoEmit, deadlines, micros(r.NextDeadline()), rev}, nil
+		micros(r.StartedAt), micros(r.EndedAt), r.Backfill, r.NoEmit, deadlines, micros(r.NextDeadline()), images, rev}, nil
 }
 
 func scanRun(row scanner) (r scheduler.Run, err error) {
-	var deadlines json.RawMessage
+	var deadlines, images json.RawMessage
 	var deadlineAt time.Time
 	err = row.Scan(&r.ID, &r.DAG, stamp{&r.CreatedAt}, &r.Version, &r.State, document{&r.Trigger}, raw{&r.Params}, &r.Replay, &r.ReplayOf, &r.Events, &r.Bytes,
 		stamp{&r.IntervalStart}, stamp{&r.IntervalEnd}, stamp{&r.Watermark}, &r.Reason, &r.Trace,
-		stamp{&r.StartedAt}, stamp{&r.EndedAt}, &r.Backfill, &r.NoEmit, raw{&deadlines}, stamp{&deadlineAt}, &r.Rev)
+		stamp{&r.StartedAt}, stamp{&r.EndedAt}, &r.Backfill, &r.NoEmit, raw{&deadlines}, stamp{&deadlineAt}, raw{&images}, &r.Rev)
 	if err == nil && deadlines != nil {
 		err = json.Unmarshal(deadlines, &r.Deadlines)
+	}
+	if err == nil && images != nil {
+		err = json.Unmarshal(images, &r.Images)
 	}
 	return r, err
 }
