@@ -23,6 +23,7 @@ type Config struct {
 	Bus       Bus                 `yaml:"bus"`
 	Store     Store               `yaml:"store"`
 	Executors Executors           `yaml:"executors"`
+	Images    Images              `yaml:"images"`
 	Pools     map[string]int      `yaml:"pools" reload:"yes"`
 	Notify    map[string]Notifier `yaml:"notify" reload:"yes"`
 	// Variables, Secrets and Connections are for DAGs. Secrets are references, Connections URIs, or references to one.
@@ -182,6 +183,13 @@ type Notifier struct {
 	Timeout time.Duration `yaml:"timeout" min:"0s" max:"10m"`
 }
 
+// Images is how the registries of container images are asked which digests tags stand for.
+type Images struct {
+	// Insecure are registries, host and port, that may be spoken to without TLS.
+	Insecure []string      `yaml:"insecure"`
+	Timeout  time.Duration `yaml:"timeout" min:"10ms" max:"1m"`
+}
+
 // Vault is where references vault:path#key lead: HashiCorp Vault, or what speaks its API.
 type Vault struct {
 	// Address is that of the server; "": there is none.
@@ -289,6 +297,7 @@ func Default() Config {
 			MaxEvents: 50_000, MaxBytes: 64 << 20, MaxAge: 10 * time.Second,
 			Format: "ndjson", Compression: "gzip", DedupeWindow: 24 * time.Hour,
 		},
+		Images:   Images{Timeout: 10 * time.Second},
 		Vault:    Vault{Mount: "secret", Timeout: 5 * time.Second, Cache: 30 * time.Second},
 		Batcher:  Batcher{Memory: 128 << 20, DedupeMemory: 64 << 20},
 		DAGs:     "./dags",

@@ -14,6 +14,7 @@ import (
 
 	"millrace/ingest"
 	"millrace/ingest/webhook"
+	"millrace/scheduler/registry"
 )
 
 // Roles of a process.
@@ -57,6 +58,7 @@ func (l *Loaded) Validate() error {
 	c.paths()
 	c.sizes()
 	c.pools()
+	c.registries()
 	c.notifiers()
 	c.dagValues()
 	c.roles()
@@ -200,6 +202,15 @@ func (c *checker) sizes() {
 	}
 	if r := c.Store.Retention; r != 0 && r < 24*time.Hour {
 		c.bad("store.retention", "write 0s to keep everything", "is %s, want at least 1d", FormatDuration(r))
+	}
+}
+
+// registries checks the hosts that need no TLS.
+func (c *checker) registries() {
+	for i, host := range c.Images.Insecure {
+		if err := registry.CheckHost(host); err != nil {
+			c.bad(fmt.Sprintf("images.insecure[%d]", i), "", "%v", err)
+		}
 	}
 }
 

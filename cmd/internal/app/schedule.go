@@ -11,6 +11,7 @@ import (
 	"millrace/scheduler/localexec"
 	"millrace/scheduler/notify"
 	taskout "millrace/scheduler/output"
+	"millrace/scheduler/registry"
 	"millrace/scheduler/spec"
 	"millrace/scheduler/sqlstore"
 	"millrace/scheduler/vars"
@@ -52,8 +53,12 @@ func (a *app) buildSchedule(ctx context.Context) error {
 	if s.values, err = a.openValues(ctx, store); err != nil {
 		return err
 	}
+	registries, err := registry.New(registry.Options{Insecure: a.cfg.Images.Insecure, Timeout: a.cfg.Images.Timeout})
+	if err != nil {
+		return err
+	}
 	s.engine, err = engine.New(store, s.executors, engine.Options{
-		Operators: operators, Env: a.taskEnv(), Values: s.values, Outputs: outputs, Logger: a.log, Registerer: a.metrics, Noticed: func() { s.notify.Wake() },
+		Registry: registries, Operators: operators, Env: a.taskEnv(), Values: s.values, Outputs: outputs, Logger: a.log, Registerer: a.metrics, Noticed: func() { s.notify.Wake() },
 	})
 	if err != nil {
 		return err
