@@ -78,13 +78,32 @@ func FirstID(t time.Time) string {
 	return ulid(id)
 }
 
+// IDTime returns when the first record of the batch with the id was received, to the millisecond; false: no batch has such an id.
+func IDTime(id string) (time.Time, bool) {
+	if len(id) != 26 || id[0] > '7' {
+		return time.Time{}, false
+	}
+	ms := int64(0)
+	for i := range len(id) {
+		digit := strings.IndexByte(ulidAlphabet, id[i])
+		if digit < 0 {
+			return time.Time{}, false
+		}
+		if i < 10 { // 48 bits and two that are 0
+			ms = ms<<5 | int64(digit)
+		}
+	}
+	return time.UnixMilli(ms).UTC(), true
+}
+
+const ulidAlphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
 // ulid writes 128 bits as 26 characters of Crockford's base 32, most significant first (https://github.com/ulid/spec).
 func ulid(id [16]byte) string {
-	const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 	hi, lo := binary.BigEndian.Uint64(id[:8]), binary.BigEndian.Uint64(id[8:])
 	var out [26]byte
 	for i := 25; i >= 0; i-- {
-		out[i] = alphabet[lo&31]
+		out[i] = ulidAlphabet[lo&31]
 		lo = lo>>5 | hi<<59
 		hi >>= 5
 	}

@@ -80,8 +80,20 @@ func TestBatchID(t *testing.T) {
 func TestFirstID(t *testing.T) {
 	t.Parallel()
 	for seq := range int64(100) {
+		if at, ok := IDTime(BatchID(stream, seq, 0, noon)); !ok || !at.Equal(noon.Truncate(time.Millisecond)) {
+			t.Errorf("got time %v, %v, want %v", at, ok, noon)
+		}
 		if id := BatchID(stream, seq, 0, noon); id < FirstID(noon) || id >= FirstID(noon.Add(time.Millisecond)) {
 			t.Errorf("id %s is not between %s and %s", id, FirstID(noon), FirstID(noon.Add(time.Millisecond)))
+		}
+	}
+}
+
+func TestIDTimeOfOthers(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"", "b1", "01M844DZG0", "01M844DZG0AAAAAAAAAAAAAAAU", "81M844DZG0AAAAAAAAAAAAAAAA"} {
+		if at, ok := IDTime(id); ok {
+			t.Errorf("%q: got %v, want no time", id, at)
 		}
 	}
 }

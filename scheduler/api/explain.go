@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"millrace/batcher"
 	"millrace/scheduler"
 	"millrace/trigger"
 )
@@ -60,11 +62,22 @@ func (s *Server) listPools(c echo.Context) error {
 	return c.JSON(http.StatusOK, page[scheduler.Slots]{Items: list(slots)})
 }
 
+// noBatch says what is known of a batch that the ledger does not have: what became of it goes with its row, and its id has a time.
+func (s *Server) noBatch(id string, err error) error {
+	at, ok := batcher.IDTime(id)
+	if !ok || !errors.Is(err, scheduler.ErrNotFound) {
+		return err
+	}
+	return fmt.Errorf("find batch %q: it is not in the ledger. By its id, its first record was received on %s; store.retention after its cut the row of a batch is "+
+		"removed with its dispositions, unless a run that is kept has it. Its object stays, and 'millrace backfill' finds it by the range of its entries (stream, "+
+		"from-seq, to-seq): %w", id, at.Format(time.DateTime+" UTC"), scheduler.ErrNotFound)
+}
+
 // explainBatch puts the ledger's lines into sentences: what dispatch decided on is in them.
 func (s *Server) explainBatch(c echo.Context) error {
 	d, err := s.batch(c)
 	if err != nil {
-		return err
+		return s.noBatch(param(c, "batch"), err)
 	}
 	x := &ledger{ctx: c.Request().Context(), s: s}
 	var deadlines map[string][]scheduler.Deadline
