@@ -33,11 +33,7 @@ func (s *Server) airflowLog(c echo.Context) error {
 	if err != nil {
 		return invalid("token is not one that an answer had")
 	}
-	d, err := s.airflowRunOf(c)
-	if err != nil {
-		return err
-	}
-	i, err := taskOf(c, d)
+	d, i, err := s.instanceOf(c)
 	if err != nil {
 		return err
 	}

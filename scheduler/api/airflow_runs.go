@@ -198,10 +198,15 @@ func (s *Server) airflowRunOf(c echo.Context) (*scheduler.RunDetail, error) {
 		return nil, err
 	}
 	asInstances(d)
+	return d, ofDAG(c, d)
+}
+
+// ofDAG checks that a run is one of the path's DAG.
+func ofDAG(c echo.Context, d *scheduler.RunDetail) error {
 	if dag := param(c, "dag"); dag != every && dag != d.Run.DAG {
-		return nil, fmt.Errorf("find run %s of dag %q: it is one of %q: %w", d.Run.ID, dag, d.Run.DAG, scheduler.ErrNotFound)
+		return fmt.Errorf("find run %s of dag %q: it is one of %q: %w", d.Run.ID, dag, d.Run.DAG, scheduler.ErrNotFound)
 	}
-	return d, nil
+	return nil
 }
 
 // asInstances puts mapped tasks into the place of the one that they are of: Airflow has no task with the index -1 once its list was made.

@@ -160,16 +160,40 @@ func taskOf(c echo.Context, d *scheduler.RunDetail) (int, error) {
 	return 0, fmt.Errorf("find task %q, map index %d, of run %s: %w", name, index, d.Run.ID, scheduler.ErrNotFound)
 }
 
-func (s *Server) airflowTask(c echo.Context) error {
-	d, tasks, err := s.tasksOfRun(c)
+// instanceOf finds the task that the path names, and its run, which has what is known of that task at the least: the others of a mapped one, which may
+// be a hundred thousand, are not read.
+func (s *Server) instanceOf(c echo.Context) (*scheduler.RunDetail, int, error) {
+	index, err := indexOf(c)
 	if err != nil {
-		return err
+		return nil, 0, err
+	}
+	if index != scheduler.NoMap && s.d.Store != nil {
+		d, err := s.alone(c.Request().Context(), param(c, "run"), key{param(c, "task"), index})
+		if err == nil {
+			return d, 0, ofDAG(c, d)
+		}
+		if !errors.Is(err, scheduler.ErrNotFound) {
+			return nil, 0, err
+		}
+	}
+	d, err := s.airflowRunOf(c)
+	if err != nil {
+		return nil, 0, err
 	}
 	i, err := taskOf(c, d)
+	return d, i, err
+}
+
+func (s *Server) airflowTask(c echo.Context) error {
+	d, i, err := s.instanceOf(c)
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, tasks[i])
+	spec, err := s.compiled(c.Request().Context(), d.Run.Version)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, airflow.NewTasks(d, spec)[i])
 }
 
 func (s *Server) airflowMapped(c echo.Context) error {
@@ -197,11 +221,7 @@ func (s *Server) airflowMapped(c echo.Context) error {
 
 // triesOf returns the tries of the task that the path names.
 func (s *Server) triesOf(c echo.Context) ([]airflow.Try, error) {
-	d, err := s.airflowRunOf(c)
-	if err != nil {
-		return nil, err
-	}
-	i, err := taskOf(c, d)
+	d, i, err := s.instanceOf(c)
 	if err != nil {
 		return nil, err
 	}

@@ -344,6 +344,12 @@ func TestAirflowMapped(t *testing.T) {
 	if r.getV2(at+"/logs/1?map_index=1&full_content=true", http.StatusOK, &body); fmt.Sprint(body["content"]) != "[map[event:one timestamp:<nil>] map[event:two timestamp:<nil>]]" {
 		t.Errorf("got %v, want two lines", body["content"])
 	}
+	other := "/dags/other/dagRuns/" + n.Run.ID + "/taskInstances/each/1"
+	for path, want := range map[string]string{at + "/3": "map index 3", other: "it is one of", other + "/tries": "it is one of"} {
+		if r.getV2(path, http.StatusNotFound, &body); !strings.Contains(fmt.Sprint(body["detail"]), want) {
+			t.Errorf("%s: got %v, want %q", path, body["detail"], want)
+		}
+	}
 	if r.getV2(at, http.StatusNotFound, &body); !strings.Contains(fmt.Sprint(body["detail"]), "add the map index") {
 		t.Errorf("got %v, want a hint at the index", body["detail"])
 	}

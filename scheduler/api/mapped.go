@@ -40,14 +40,19 @@ func (f *follower) look(ctx context.Context, k key) (*scheduler.RunDetail, error
 	if k.mapIndex == scheduler.NoMap {
 		return f.s.d.Store.Look(ctx, f.q.run)
 	}
-	runs, _, err := f.s.d.Store.Runs(ctx, scheduler.RunQuery{ID: f.q.run})
+	return f.s.alone(ctx, f.q.run, k)
+}
+
+// alone returns a run with one of its tasks, and the attempts of that.
+func (s *Server) alone(ctx context.Context, run string, k key) (*scheduler.RunDetail, error) {
+	runs, _, err := s.d.Store.Runs(ctx, scheduler.RunQuery{ID: run})
 	if err == nil && len(runs) == 0 {
-		err = fmt.Errorf("find run %q: %w", f.q.run, scheduler.ErrNotFound)
+		err = fmt.Errorf("find run %q: %w", run, scheduler.ErrNotFound)
 	}
 	if err != nil {
 		return nil, err
 	}
-	t, err := f.s.d.Store.Task(ctx, f.q.run, k.task, k.mapIndex)
+	t, err := s.d.Store.Task(ctx, run, k.task, k.mapIndex)
 	if err != nil {
 		return nil, err
 	}
