@@ -64,11 +64,21 @@ const (
 
 // Param declares one parameter; it is a small part of JSON Schema.
 type Param struct {
-	// Type is string, integer, number, boolean or array.
+	// Type is string, integer, number, boolean, array or object. Title is what a form calls it.
 	Type        string          `json:"type"`
+	Title       string          `json:"title,omitempty"`
 	Description string          `json:"description,omitempty"`
 	Default     json.RawMessage `json:"default,omitempty"`
 	Required    bool            `json:"required,omitempty"`
+	// Enum are the only values; Minimum and Maximum bound a number, Pattern (a regular expression) and Format a text; Items is the JSON Schema of the
+	// elements of an array, and Properties those of what an object has, by name.
+	Enum       []json.RawMessage `json:"enum,omitempty"`
+	Minimum    *float64          `json:"minimum,omitempty"`
+	Maximum    *float64          `json:"maximum,omitempty"`
+	Pattern    string            `json:"pattern,omitempty"`
+	Format     string            `json:"format,omitempty"`
+	Items      json.RawMessage   `json:"items,omitempty"`
+	Properties json.RawMessage   `json:"properties,omitempty"`
 }
 
 // Task is one node of a DAG.

@@ -130,7 +130,7 @@ func TestDAGKeysForPeople(t *testing.T) {
 	t.Parallel()
 	lines := map[string]string{
 		"description": "description: what it is for", "owner": "owner: data", "tags": "tags: [hourly]",
-		"params.*.description": "params: {p: {type: string, description: the day}}",
+		"params.*.description": "params: {p: {type: string, description: the day}}", "params.*.title": "params: {p: {type: string, title: Day}}",
 	}
 	files := map[string]string{"none.yaml": strings.Replace(doc("params: {p: {type: string}}", show), "dag: d", "dag: none", 1)}
 	n := 0
@@ -150,6 +150,7 @@ func TestDAGKeysForPeople(t *testing.T) {
 			"description": func(d *scheduler.DAG) string { return d.Description }, "owner": func(d *scheduler.DAG) string { return d.Owner },
 			"tags":                 func(d *scheduler.DAG) string { return strings.Join(d.Tags, " ") },
 			"params.*.description": func(d *scheduler.DAG) string { return d.Params["p"].Description },
+			"params.*.title":       func(d *scheduler.DAG) string { return d.Params["p"].Title },
 		}[key]
 		if text(with.Spec) == "" || text(without.Spec) != "" {
 			t.Errorf("%s: shown are %q and %q", key, text(with.Spec), text(without.Spec))

@@ -163,15 +163,11 @@ func (d *decoder) mergedPairs(n ast.Node, what string) []pair {
 	return all
 }
 
-// mapping calls the function of each key. Keys of later are known, but not to this version.
-func (d *decoder) mapping(n ast.Node, what string, known fields, later ...string) {
+// mapping calls the function of each key.
+func (d *decoder) mapping(n ast.Node, what string, known fields) {
 	for _, p := range d.pairs(n, what) {
 		if read, ok := known[p.key]; ok {
 			read(p.value)
-			continue
-		}
-		if slices.Contains(later, p.key) {
-			d.errorf(p.node, "remove it", "key %q of %s is not supported yet", p.key, what)
 			continue
 		}
 		names := slices.Sorted(maps.Keys(known))

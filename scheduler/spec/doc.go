@@ -2,7 +2,7 @@
 //
 //	file ──▶ tokens (limits) ──▶ documents ──▶ nodes with positions ──▶ DAG (types, CEL, cron) ──▶ graph checks
 //
-// It guarantees that nothing in a file is ignored: a key that is unknown, or that a later version will know, is an error. All faults of a
+// It guarantees that nothing in a file is ignored: a key that is unknown is an error. All faults of a
 // file are reported together, as far as its syntax can be read; a fault in one document of a file does not hide its neighbours. Equal DAGs
 // compile to equal bytes, so that a version changes only with what it says. Hostile files cost bounded time and memory. What is permitted and
 // probably not meant is a [Warning], which refuses nothing.

@@ -37,6 +37,7 @@ var (
 	boolean    = value{"true or false", node{"type": "boolean"}}
 	expression = value{"CEL expression", node{"type": []string{"string", "boolean"}}}
 	texts      = value{"list of text", oneOrMore(node{"type": "string"})}
+	aNumber    = value{"number", node{"type": "number"}}
 	exitCodes  = value{"list of exit codes", oneOrMore(node{"type": "integer", "minimum": 0, "maximum": 255})}
 	mapping    = value{"mapping", nil}
 	priorities = value{"whole number", node{"type": "integer", "minimum": -scheduler.MaxPriority, "maximum": scheduler.MaxPriority}}
@@ -96,7 +97,15 @@ var paramKeys = []Key{
 	is("params.*.type", word(paramTypes...), "The type that a value must have; default: that of the default."),
 	is("params.*.description", anyText, "What it is, for those who start runs."),
 	is("params.*.required", boolean, "A run by hand must give it, unless there is a default."),
-	is("params.*.default", constants, "The value if none is given."),
+	is("params.*.default", value{"text, list or mapping", node{"type": []string{"string", "number", "boolean", "array", "object"}}}, "The value if none is given."),
+	is("params.*.title", anyText, "What a form calls it."),
+	is("params.*.enum", value{"list of anything", node{"type": "array", "minItems": 1}}, "The only values that it may have."),
+	is("params.*.minimum", aNumber, "Of a number: it is not less."),
+	is("params.*.maximum", aNumber, "Of a number: it is not more."),
+	is("params.*.pattern", anyText, "Of a text: a regular expression that matches a part of it; ^ and $ for all of it."),
+	is("params.*.format", word(paramFormats...), "Of a text: it is written so."),
+	is("params.*.items", anyMapping, "Of an array: the JSON Schema of its elements."),
+	is("params.*.properties", anyMapping, "Of an object: the JSON Schemas of what it has, by name."),
 }
 
 var ruleKeys = []Key{

@@ -15,9 +15,7 @@ import (
 )
 
 // paramTypes are the types of JSON Schema that a parameter may have.
-var paramTypes = []string{"string", "integer", "number", "boolean", "array"}
-
-var laterParam = []string{"enum", "minimum", "maximum", "pattern", "format", "title", "items", "properties"}
+var paramTypes = []string{"string", "integer", "number", "boolean", "array", "object"}
 
 // params reads declarations of parameters.
 func (b *builder) params(n ast.Node) map[string]scheduler.Param {
@@ -49,12 +47,14 @@ func (b *builder) param(p pair) scheduler.Param {
 		return out
 	}
 	var def ast.Node
-	b.mapping(p.value, what, fields{
+	at := map[string]ast.Node{}
+	b.mapping(p.value, what, with(b.paramFields(&out, what, at), fields{
 		"type":        func(v ast.Node) { out.Type = b.str(v, "type") },
 		"description": func(v ast.Node) { out.Description = b.str(v, "description") },
 		"required":    func(v ast.Node) { out.Required = b.boolean(v, "required") },
 		"default":     func(v ast.Node) { def = v },
-	}, laterParam...)
+	}))
+	out.Type = impliedType(&out)
 	if def != nil {
 		var kind string
 		kind, out.Default = b.constant(b.resolve(def), what)
@@ -67,15 +67,15 @@ func (b *builder) param(p pair) scheduler.Param {
 			strings.Join(paramTypes, ", "))
 		return out
 	}
-	if out.Default != nil {
-		if err := checkParam(out.Type, out.Default); err != nil {
+	if b.checkParamSchema(&out, what, at) && out.Default != nil {
+		if err := checkParam(&out, out.Default); err != nil {
 			b.errorf(def, "", "default of %s: %v", what, err)
 		}
 	}
 	return out
 }
 
-// constant returns a scalar's type and JSON.
+// constant returns a value's type and JSON.
 func (b *builder) constant(n ast.Node, what string) (string, json.RawMessage) {
 	kind := "string"
 	var val any
@@ -88,6 +88,8 @@ func (b *builder) constant(n ast.Node, what string) (string, json.RawMessage) {
 		kind, val = "number", v.Value
 	case *ast.SequenceNode:
 		kind, val = "array", b.element(n, what)
+	case *ast.MappingNode, *ast.MappingValueNode:
+		kind, val = "object", b.element(n, what)
 	default:
 		val = b.str(n, what)
 	}
@@ -122,31 +124,37 @@ func (b *builder) element(n ast.Node, what string) any {
 	return raw
 }
 
-// checkParam reports whether the JSON value has the type.
-func checkParam(kind string, raw json.RawMessage) error {
+// typeOf returns the type of a JSON value as JSON Schema calls it.
+func typeOf(raw json.RawMessage) string {
 	var val any
-	if err := json.Unmarshal(raw, &val); err != nil {
-		return err
+	if json.Unmarshal(raw, &val) != nil {
+		return "no JSON"
 	}
-	got := "null"
 	switch v := val.(type) {
 	case string:
-		got = "string"
+		return "string"
 	case bool:
-		got = "boolean"
+		return "boolean"
 	case float64:
-		if got = "number"; v == math.Trunc(v) && math.Abs(v) < 1<<53 {
-			got = "integer"
+		if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
+			return "integer"
 		}
+		return "number"
 	case []any:
-		got = "array"
+		return "array"
 	case map[string]any:
-		got = "object"
+		return "object"
 	}
+	return "null"
+}
+
+// checkType reports whether the JSON value has the type.
+func checkType(kind string, raw json.RawMessage) error {
+	got := typeOf(raw)
 	if got == kind || got == "integer" && kind == "number" {
 		return nil
 	}
-	return fmt.Errorf("%s is %s, want %s", strings.TrimSpace(string(raw)), got, kind)
+	return fmt.Errorf("%s is %s, want %s", brief(raw), got, kind)
 }
 
 // Params checks a run's parameters, a JSON object or nil, against what a DAG declares, and returns them with defaults filled in, as
@@ -166,7 +174,7 @@ func Params(declared map[string]scheduler.Param, given json.RawMessage) (json.Ra
 			errs = append(errs, fmt.Errorf("unknown parameter %q %s", name, suggest(name, slices.Clone(names))))
 			continue
 		}
-		if err := checkParam(p.Type, values[name]); err != nil {
+		if err := checkParam(&p, values[name]); err != nil {
 			errs = append(errs, fmt.Errorf("parameter %q: %w", name, err))
 		}
 	}

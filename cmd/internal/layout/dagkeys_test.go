@@ -172,6 +172,24 @@ var keyTests = map[string]string{
 	"teardown.*.fail_run":               "scheduler/plan.TestFailRun",
 	"teardown.*.for":                    "scheduler/spec.TestParts",
 
+	// What JSON Schema says of parameters: those of an approval are read and checked by the same functions.
+	"params.*.enum":                        "scheduler/engine.TestParamsOfRuns",
+	"tasks.*.approval.params.*.enum":       "scheduler/engine.TestParamsOfRuns",
+	"params.*.minimum":                     "scheduler/engine.TestParamsOfRuns",
+	"tasks.*.approval.params.*.minimum":    "scheduler/engine.TestParamsOfRuns",
+	"params.*.maximum":                     "scheduler/engine.TestParamsOfRuns",
+	"tasks.*.approval.params.*.maximum":    "scheduler/engine.TestParamsOfRuns",
+	"params.*.pattern":                     "scheduler/engine.TestParamsOfRuns",
+	"tasks.*.approval.params.*.pattern":    "scheduler/engine.TestParamsOfRuns",
+	"params.*.format":                      "scheduler/engine.TestParamsOfRuns",
+	"tasks.*.approval.params.*.format":     "scheduler/engine.TestParamsOfRuns",
+	"params.*.items":                       "scheduler/engine.TestParamsOfRuns",
+	"tasks.*.approval.params.*.items":      "scheduler/engine.TestParamsOfRuns",
+	"params.*.properties":                  "scheduler/engine.TestParamsOfRuns",
+	"tasks.*.approval.params.*.properties": "scheduler/engine.TestParamsOfRuns",
+	"params.*.title":                       "cmd/millrace.TestDAGKeysForPeople",
+	"tasks.*.approval.params.*.title":      "cmd/millrace.TestDAGKeysForPeople",
+
 	// What is asked of the machine: the executor decides.
 	"defaults.resources":           "scheduler/plan.TestLaunchSaysWhatIsAskedFor",
 	"defaults.resources.cpu":       "scheduler/plan.TestLaunchSaysWhatIsAskedFor",
