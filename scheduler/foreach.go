@@ -113,6 +113,10 @@ type MappedStore interface {
 	Look(ctx context.Context, id string) (*RunDetail, error)
 	// Mapped returns a page of mapped tasks and the cursor of the next one ("" at the end). None of an unknown run.
 	Mapped(ctx context.Context, q MappedQuery) ([]TaskRun, string, error)
+	// Rows returns a run with all of its tasks, without attempts and moves, and how it was when it was read.
+	Rows(ctx context.Context, id string) (*RunDetail, Ended, error)
+	// AsOf returns how a run is now, whether it has ended or not; ErrNotFound.
+	AsOf(ctx context.Context, id string) (Ended, error)
 	// Task returns one task, index being NoMap for one that is not mapped; ErrNotFound.
 	Task(ctx context.Context, run, task string, index int) (*TaskDetail, error)
 }

@@ -7,7 +7,7 @@ import (
 	"millrace/trigger"
 )
 
-// Ended names a run that has ended, as it was when it was read: it has another Rev or Moves once anything of it has changed.
+// Ended names a run, most often one that has ended, as it was when it was read: it has another Rev or Moves once anything of it has changed.
 type Ended struct {
 	ID      string
 	EndedAt time.Time

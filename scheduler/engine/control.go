@@ -97,7 +97,7 @@ func (e *Engine) Cancel(ctx context.Context, run string) (*scheduler.Run, error)
 	if in.live {
 		return &in.run, nil
 	}
-	d, err := e.store.Run(ctx, run)
+	d, err := e.store.Look(ctx, run)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 type reader interface {
 	Run(ctx context.Context, id string) (*scheduler.RunDetail, error)
 	Look(ctx context.Context, id string) (*scheduler.RunDetail, error)
+	AsOf(ctx context.Context, id string) (scheduler.Ended, error)
 	Version(ctx context.Context, version string) (*scheduler.DAGVersion, error)
 	Runs(ctx context.Context, q scheduler.RunQuery) ([]scheduler.Run, string, error)
 	Batch(ctx context.Context, id string) (*scheduler.BatchDetail, error)

@@ -120,6 +120,7 @@ func TestSoakMapped(t *testing.T) {
 	}
 	took := time.Since(began)
 	t.Logf("%d executed in %v: %.0f/s", n, took.Round(time.Millisecond), n/took.Seconds())
+	mendMapped(t, f, store, run, n)
 	for name, look := range map[string]func() error{
 		"look": func() error { _, err := store.Look(t.Context(), run); return err },
 		"page": func() error {
@@ -135,6 +136,43 @@ func TestSoakMapped(t *testing.T) {
 		}
 		t.Logf("%s: %v", name, time.Since(began).Round(time.Microsecond))
 	}
+}
+
+// mendMapped measures what a clear and a mark of one task take, of a run of n mapped tasks that has ended, and how long the loop does nothing else.
+func mendMapped(t *testing.T, f *fixture, store scheduler.Store, run string, n int) {
+	t.Helper()
+	beside := func(what string, call func() error) {
+		done := make(chan error, 1)
+		began := time.Now()
+		go func() { done <- call() }() // ends with the call
+		worst := time.Duration(0)
+		for i := 0; ; i++ {
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("%s took %v, the longest input beside it %v", what, time.Since(began).Round(time.Millisecond), worst.Round(time.Millisecond))
+				return
+			default:
+			}
+			asked := time.Now()
+			if _, err := f.e.Pause(t.Context(), "a", i%2 == 0); err != nil {
+				t.Fatal(err)
+			}
+			worst = max(worst, time.Since(asked))
+		}
+	}
+	one := scheduler.TaskName("load", n/2)
+	beside("clear of one task", func() error {
+		_, err := f.e.Clear(t.Context(), run, scheduler.Clear{Tasks: []string{one}})
+		return err
+	})
+	lookUntil(t, f.e, store, run, func(d *scheduler.RunDetail) bool { return d.Run.State.Terminal() })
+	beside("mark of one task", func() error {
+		_, err := f.e.Mark(t.Context(), run, scheduler.Mark{Task: one, State: scheduler.StateFailed})
+		return err
+	})
 }
 
 // lookUntil waits for a change of the run after which ok.

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -21,12 +22,24 @@ func (e *Engine) Mark(ctx context.Context, run string, m scheduler.Mark) (*sched
 }
 
 func (e *Engine) mend(ctx context.Context, in *mend) (*scheduler.Mended, error) {
-	in.done = make(answer, 1)
-	if err := e.ask(ctx, in, in.done); err != nil {
-		return nil, err
+	for {
+		in.done = make(answer, 1)
+		switch err := e.ask(ctx, in, in.done); {
+		case errors.Is(err, errStored):
+			if in.rows, in.as, err = e.store.Rows(ctx, in.id); err != nil {
+				return nil, err
+			}
+		case err != nil:
+			return nil, err
+		default:
+			return &in.out, nil
+		}
 	}
-	return &in.out, nil
 }
+
+// errStored answers a word about a run that is not in memory, without its rows or with rows that are old: whoever has it reads them, and says it
+// again. A run may have a hundred thousand of them, and the loop does not wait for those.
+var errStored = errors.New("the run is in the store")
 
 // mend is a person's word about a run: a clear or a mark.
 type mend struct {
@@ -42,12 +55,16 @@ type mend struct {
 	out     scheduler.Mended
 	decided bool
 	done    answer
+
+	// rows is the run as the caller has read it, and as it was then; nil: it has not been read, or not since it was last decided on.
+	rows *scheduler.RunDetail
+	as   scheduler.Ended
 }
 
 func (in *mend) fail(err error) { in.done <- err }
 
 func (in *mend) decide(ctx context.Context, c *core) {
-	l, err := c.find(ctx, in.id)
+	l, err := c.find(ctx, in)
 	if err == nil {
 		err = in.change(c, l)
 		c.put(l)
@@ -164,14 +181,18 @@ func (c *core) rejoin(l *live) {
 	c.admit(g)
 }
 
-// find returns a live run, or one that has ended, from the store: [core.put] gives back what it holds if nothing comes of it.
-func (c *core) find(ctx context.Context, id string) (*live, error) {
+// find returns a live run, or one that has ended, by the rows that in has of it: [core.put] gives back what it holds if nothing comes of it.
+func (c *core) find(ctx context.Context, in *mend) (*live, error) {
+	id, d := in.id, in.rows
 	if l := c.runs[id]; l != nil {
 		return l, nil
 	}
-	d, err := c.read.Run(ctx, id)
-	if err != nil {
-		return nil, err
+	in.rows = nil // the decision changes them, and what it decides may not be committed
+	if d == nil {
+		return nil, errStored
+	}
+	if as, err := c.read.AsOf(ctx, id); err != nil || as != in.as {
+		return nil, cmp.Or(err, errStored)
 	}
 	dag, err := c.lookup(ctx, d.Run.Version)
 	if err != nil {

@@ -59,7 +59,7 @@ func (in *replay) start(ctx context.Context, c *core) (func() scheduler.Run, err
 		if l := c.runs[f.RunID()]; l != nil {
 			return func() scheduler.Run { return l.Row }, nil
 		}
-		if d, err := c.read.Run(ctx, f.RunID()); err == nil {
+		if d, err := c.read.Look(ctx, f.RunID()); err == nil {
 			return func() scheduler.Run { return d.Run }, nil
 		}
 	}
@@ -140,7 +140,7 @@ func (c *core) past(ctx context.Context, id string) (*scheduler.Run, []batcher.B
 		row := l.Row
 		return &row, l.Batches, nil
 	}
-	d, err := c.read.Run(ctx, id)
+	d, err := c.read.Look(ctx, id)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -341,7 +341,7 @@ func (s *sim) manual(done answer) (input, func()) {
 func (s *sim) mend(done answer) (input, func()) {
 	ids := slices.Sorted(maps.Keys(s.accepted))
 	id := ids[s.rng.IntN(len(ids))]
-	d, err := s.store.Run(context.Background(), id)
+	d, as, err := s.store.Rows(context.Background(), id)
 	if err != nil {
 		panic(violation("promised run " + id + ": " + err.Error()))
 	}
@@ -350,7 +350,7 @@ func (s *sim) mend(done answer) (input, func()) {
 	if one.MapIndex != scheduler.NoMap && one.State != scheduler.StateRemoved && s.rng.IntN(2) == 0 {
 		task = rowName(one.Task, one.MapIndex)
 	}
-	in := &mend{id: id, done: done}
+	in := &mend{id: id, done: done, rows: d, as: as}
 	s.revived[id] = true
 	switch roll := s.rng.IntN(10); {
 	case roll < 6:
@@ -365,7 +365,11 @@ func (s *sim) mend(done answer) (input, func()) {
 	}
 	return in, func() {
 		// A list may have become shorter meanwhile.
-		if err := s.answered(done); err != nil && !(strings.Contains(task, "/") && errors.Is(err, scheduler.ErrNotFound)) {
+		err := s.answered(done)
+		if errors.Is(err, errStored) {
+			return // it has changed since it was read: whoever asked reads it anew, and asks again, or does not
+		}
+		if err != nil && !(strings.Contains(task, "/") && errors.Is(err, scheduler.ErrNotFound)) {
 			panic(violation("mend: " + err.Error()))
 		}
 		s.mended += len(in.out.Tasks)

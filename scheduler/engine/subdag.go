@@ -142,7 +142,7 @@ func (c *core) followSub(ctx context.Context, r ref) {
 		return
 	}
 	// It ended in an earlier transaction, of which this memory knows nothing.
-	d, err := c.read.Run(ctx, t.External)
+	d, err := c.read.Look(ctx, t.External) // leaves are what is not mapped
 	switch {
 	case errors.Is(err, scheduler.ErrNotFound):
 		end.State, end.Reason, end.Final = scheduler.StateFailed, fmt.Sprintf("run %s is not stored any more", t.External), true

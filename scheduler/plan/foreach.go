@@ -182,8 +182,9 @@ func (r *Run) reserve(i, n int) {
 }
 
 // restoreRows takes over the stored rows of mapped tasks.
-func (r *Run) restoreRows(rows []scheduler.TaskRun) error {
-	slices.SortFunc(rows, func(a, b scheduler.TaskRun) int { return a.MapIndex - b.MapIndex })
+func (r *Run) restoreRows(rows []*scheduler.TaskRun) error {
+	slices.SortStableFunc(rows, func(a, b *scheduler.TaskRun) int { return a.MapIndex - b.MapIndex })
+	r.Tasks, r.owners, r.begun = slices.Grow(r.Tasks, len(rows)), slices.Grow(r.owners, len(rows)), slices.Grow(r.begun, len(rows))
 	index := make(map[string]int, len(r.DAG.Tasks))
 	for i := range r.DAG.Tasks {
 		index[r.DAG.Tasks[i].ID] = i
@@ -193,7 +194,7 @@ func (r *Run) restoreRows(rows []scheduler.TaskRun) error {
 		if !known || !r.Whole(i) || len(r.wholeOf(i).rows) != rows[k].MapIndex || rows[k].Item == nil {
 			return fmt.Errorf("restore run %s: task %s is stored, and does not fit its DAG", r.Row.ID, rows[k].ID())
 		}
-		r.addRow(i, rows[k])
+		r.addRow(i, *rows[k])
 	}
 	return nil
 }

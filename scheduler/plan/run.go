@@ -113,12 +113,12 @@ func Restore(dag *DAG, live *scheduler.LiveRun) (*Run, error) {
 	}
 	r.setImages(nil) // of a run that an older version made
 	rows := make(map[string]*scheduler.TaskRun, len(dag.Tasks))
-	var mapped []scheduler.TaskRun
+	mapped := make([]*scheduler.TaskRun, 0, max(0, len(live.Tasks)-len(dag.Tasks)))
 	for i := range live.Tasks {
 		if live.Tasks[i].MapIndex == scheduler.NoMap {
 			rows[live.Tasks[i].Task] = &live.Tasks[i]
 		} else {
-			mapped = append(mapped, live.Tasks[i])
+			mapped = append(mapped, &live.Tasks[i])
 		}
 	}
 	for i := range dag.Tasks {

@@ -67,6 +67,28 @@ func cloneMapped(k scheduler.TaskRun) scheduler.TaskRun {
 	return k
 }
 
+// Rows implements scheduler.MappedStore.
+func (s *Store) Rows(ctx context.Context, id string) (*scheduler.RunDetail, scheduler.Ended, error) {
+	d, err := s.Run(ctx, id)
+	if err != nil {
+		return nil, scheduler.Ended{}, err
+	}
+	d.Attempts, d.Moves = nil, nil
+	as, err := s.AsOf(ctx, id)
+	return d, as, err
+}
+
+// AsOf implements scheduler.MappedStore.
+func (s *Store) AsOf(_ context.Context, id string) (scheduler.Ended, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.runs[id]
+	if !ok {
+		return scheduler.Ended{}, fmt.Errorf("find run %q: %w", id, scheduler.ErrNotFound)
+	}
+	return s.ended(&r), nil
+}
+
 // Look implements scheduler.MappedStore.
 func (s *Store) Look(ctx context.Context, id string) (*scheduler.RunDetail, error) {
 	d, err := s.Run(ctx, id)

@@ -10,6 +10,7 @@ import (
 
 // testMapped gives a run mapped tasks: they are pages of one task, counted where the run is looked at, and all there for what goes on with it.
 func testMapped(t *storeTest) {
+	defer t.rows(ExampleRun(ExampleBatch(2)))
 	const rows = 70
 	b := ExampleBatch(1)
 	n := ExampleRun(b)

@@ -61,6 +61,35 @@ func (t *tx) addTasks(tasks []scheduler.TaskRun) error {
 	return nil
 }
 
+// Rows implements scheduler.MappedStore.
+func (s *Store) Rows(ctx context.Context, id string) (*scheduler.RunDetail, scheduler.Ended, error) {
+	var as scheduler.Ended
+	d, err := s.detail(ctx, "rows", id, func(v view, d *scheduler.RunDetail, id string) (err error) {
+		if as, err = v.asOf(id); err == nil {
+			err = v.tasks(d, id)
+		}
+		return err
+	})
+	return d, as, err
+}
+
+// AsOf implements scheduler.MappedStore.
+func (s *Store) AsOf(ctx context.Context, id string) (as scheduler.Ended, err error) {
+	err = s.read(ctx, "as_of", func(v view) (err error) {
+		as, err = v.asOf(id)
+		return err
+	})
+	return as, err
+}
+
+func (v view) asOf(id string) (scheduler.Ended, error) {
+	as, err := one(v, scanEnded, "SELECT id, ended_at, rev, "+lastMove("run.id")+" FROM run WHERE id=?", id)
+	if err != nil {
+		err = fmt.Errorf("find run %q: %w", id, err)
+	}
+	return as, err
+}
+
 // Look implements scheduler.MappedStore.
 func (s *Store) Look(ctx context.Context, id string) (*scheduler.RunDetail, error) {
 	return s.detail(ctx, "look", id, view.own)

@@ -303,8 +303,7 @@ func (s *Store) detail(ctx context.Context, query, id string, parts func(v view,
 
 // whole reads all that a run has of tasks.
 func (v view) whole(d *scheduler.RunDetail, id string) error {
-	var err error
-	d.Tasks, err = all(v, scanTask, "SELECT "+list("", taskColumns)+" FROM task_instance WHERE run=? ORDER BY n, task, map_index", id)
+	err := v.tasks(d, id)
 	if err != nil {
 		return err
 	}
@@ -314,6 +313,11 @@ func (v view) whole(d *scheduler.RunDetail, id string) error {
 		return err
 	}
 	d.Moves, err = all(v, scanMove, movesSQL("< 0")+" UNION ALL "+movesSQL(">= 0")+" ORDER BY id", id, id)
+	return err
+}
+
+func (v view) tasks(d *scheduler.RunDetail, id string) (err error) {
+	d.Tasks, err = all(v, scanTask, "SELECT "+list("", taskColumns)+" FROM task_instance WHERE run=? ORDER BY n, task, map_index", id)
 	return err
 }
 
