@@ -24,6 +24,8 @@ const (
 	WarnAnySource = "any-source"
 	// WarnOpenGroup: a group of batches has no bound in time, so the last ones before a pause wait for its end.
 	WarnOpenGroup = "open-group"
+	// WarnMovingTag: the tag of an image is one that is moved with each release.
+	WarnMovingTag = "moving-tag"
 	// WarnNoDeadline: a deadline counts from something that no run of the DAG has, or on_event names notifiers for deadlines and there are none.
 	WarnNoDeadline = "no-deadline"
 )
@@ -42,6 +44,7 @@ func (b *builder) lint(root ast.Node) {
 		}
 	}
 	b.lintNotices()
+	b.lintImages()
 	b.lintAsks()
 	if !alone {
 		return
@@ -54,6 +57,20 @@ func (b *builder) lint(root ast.Node) {
 	}
 	if tasks, at := b.without(root, "timeout", func(t *scheduler.Task) bool { return t.Timeout.Run > 0 || t.Parks() != "" }); len(tasks) > 0 {
 		b.warnf(at, WarnNoTimeout, hint("timeout", "1h"), "an attempt that hangs holds its slot for ever: %s", bounded(tasks))
+	}
+}
+
+// lintImages looks for images that are others tomorrow: a run keeps its own, but nobody can say from the DAG which one that was.
+func (b *builder) lintImages() {
+	for i := range b.dag.Tasks {
+		c := b.dag.Tasks[i].Container
+		if c == nil {
+			continue
+		}
+		_, digest := scheduler.SplitImage(c.Image)
+		if tag := scheduler.ImageTag(c.Image); digest == "" && (tag == "" || tag == "latest") {
+			b.warnf(b.tasks[i].at, WarnMovingTag, "name a version, like load:1.4, or a digest", "image %s is another one with each release: two runs of this version may run two programs", c.Image)
+		}
 	}
 }
 

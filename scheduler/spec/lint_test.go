@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -26,7 +27,9 @@ func TestWarnings(t *testing.T) {
 			"open-group 2"},
 		"dag: d\non: [{batch: {source: w}, coalesce: {max_batches: 5, quiet: 5s}}]\ndefaults: {retry: 1, timeout: 1h}\ntasks: {a: {run: x}}\n": nil,
 		"dag: d\non: [{cron: '0 0 * 2 5#5'}]\ndefaults: {retry: 1, timeout: 1h}\ntasks: {a: {run: x}}\n":                                       {"never-fires 2"},
-		"dag: d\non: [{cron: '0 0 29 2 *'}]\ndefaults: {retry: 1, timeout: 1h}\ntasks: {a: {run: x}}\n":                                        nil,
+		"dag: d\ntasks:\n  a: {executor: m, image: load}\n  b: {executor: m, image: 'r:5/x/load:latest'}\n  c: {executor: m, image: 'r:5/load:1'}\n  d: {executor: m, image: 'r/x@sha256:" + strings.Repeat("a", 64) + "'}\n": {
+			"moving-tag 3", "moving-tag 4"},
+		"dag: d\non: [{cron: '0 0 29 2 *'}]\ndefaults: {retry: 1, timeout: 1h}\ntasks: {a: {run: x}}\n": nil,
 	} {
 		f := Lint("f.yaml", []byte(src))
 		if len(f.Faults) > 0 {

@@ -81,7 +81,7 @@ func TestLintOfWhatIsNotEnforced(t *testing.T) {
 		"{run: x, resources: {cpu: 1, gpu: 1}}":             "task a never starts: the local executor hands out no GPUs [refused]",
 		"{run: x, constraints: [[rack, exists]]}":           "task a never starts: the local executor has one machine, and refuses constraints [refused]",
 		"{image: load}":                                     "task a never starts: the local executor runs no images [refused]",
-		"{image: load, executor: mesos}":                    "",
+		"{image: 'load:1', executor: mesos}":                "",
 		"{run: x, executor: mesos, resources: {gpu: 1}}":    "",
 		"{run: x, executor: local, resources: {mem: 1MiB}}": "may take more than it asks for [not-enforced]",
 	} {
