@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -74,4 +75,58 @@ func BenchmarkRuns(b *testing.B) {
 			benchRuns(b, store, group)
 		})
 	}
+}
+
+// BenchmarkSetDAGs puts 1,000 files into force, and then again with one that has changed, each with its commit.
+func BenchmarkSetDAGs(b *testing.B) {
+	const n = 1000
+	read := func(i, version int) spec.File {
+		text := fmt.Sprintf("dag: d%d\non: [{batch: {}}]\ntasks: {one: {run: [x, '%d']}}", i, version)
+		return spec.ReadFile(fmt.Sprintf("d%d.yaml", i), []byte(text))
+	}
+	var set spec.Set
+	for i := range n {
+		set.Files = append(set.Files, read(i, 0))
+	}
+	start := func(b *testing.B) (*Engine, func()) {
+		store, err := sqlstore.Open(b.Context(), filepath.Join(b.TempDir(), "state.db"), sqlstore.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		e, err := New(store, map[string]scheduler.Executor{"local": newWorld(1)}, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- e.Run(ctx) }() // ends with ctx, and is waited for below
+		return e, func() { cancel(); <-ended; _ = store.Close() }
+	}
+	b.Run("first", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			e, stop := start(b)
+			b.StartTimer()
+			if err := e.SetDAGs(b.Context(), set); err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
+			stop()
+			b.StartTimer()
+		}
+	})
+	b.Run("one changed", func(b *testing.B) {
+		e, stop := start(b)
+		defer stop()
+		if err := e.SetDAGs(b.Context(), set); err != nil {
+			b.Fatal(err)
+		}
+		for i := 1; b.Loop(); i++ {
+			next := spec.Set{Files: slices.Clone(set.Files)}
+			next.Files[n/2] = read(n/2, i)
+			if err := e.SetDAGs(b.Context(), next); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
