@@ -11,7 +11,7 @@ import (
 // MaxRecord bounds one record in bytes: the offers of some ten thousand agents.
 const MaxRecord = 64 << 20
 
-// ErrRecord: what was read is not RecordIO, so that nothing after it can be read either.
+// ErrRecord says that what was read is not RecordIO, so that nothing after it can be read either.
 var ErrRecord = errors.New("not a record of RecordIO")
 
 // Reader reads records: the length of each in decimal, a line feed, and so many bytes. Chunks of HTTP have nothing to do with records.
