@@ -233,4 +233,25 @@ func BenchmarkDir(b *testing.B) {
 			}
 		}
 	})
+	b.Run("one changed", func(b *testing.B) {
+		file := func(i int) string { return filepath.Join(path, fmt.Sprintf("d%d.yaml", i)) }
+		long := time.Unix(1e9, 0) // ago, so that each file's time proves something
+		for i := range 1000 {
+			if err := os.Chtimes(file(i), long, long); err != nil {
+				b.Fatal(err)
+			}
+		}
+		d := NewDir(path, DirOptions{})
+		d.Read()
+		for b.Loop() {
+			long = long.Add(time.Second)
+			err := os.WriteFile(file(500), []byte(simple("d500")+"# "+long.String()+"\n"), 0o644)
+			if err := errors.Join(err, os.Chtimes(file(500), long, long)); err != nil {
+				b.Fatal(err)
+			}
+			if changed, partial := d.scan(b.Context(), nil); !changed || len(d.set(partial).Files) != 1000 {
+				b.Fatal("not seen")
+			}
+		}
+	})
 }
