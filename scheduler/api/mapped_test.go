@@ -47,6 +47,9 @@ func TestMappedTasks(t *testing.T) {
 	if len(d.Tasks) != 2 || d.Mapped["load"][scheduler.StateSuccess] != 4 || d.Mapped["load"][scheduler.StateFailed] != 1 || d.Tasks[1].Map.Count != 5 {
 		t.Errorf("got %d tasks, mapped %v", len(d.Tasks), d.Mapped)
 	}
+	if res := r.get("/runs/" + n.Run.ID); !strings.Contains(res.Body.String(), "5 items, 1 failed, 4 success") {
+		t.Errorf("the page does not say how the items are:\n%s", res.Body)
+	}
 	var p page[task]
 	get(at+"/tasks?task=load&limit=3", http.StatusOK, &p)
 	if len(p.Items) != 3 || p.Next == "" || p.Items[2].ID != n.Run.ID+"/load/2" || p.Items[2].Item.Key != "k2" {

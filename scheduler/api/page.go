@@ -36,7 +36,7 @@ func newPages(base string) (*pages, error) {
 	p := &pages{base: base, all: map[string]*template.Template{}}
 	funcs := template.FuncMap{
 		"clock": clock, "ago": ago, "took": took, "size": size, "count": count, "icon": icon, "short": short, "rate": rate, "percent": percent,
-		"now":   time.Now,
+		"now": time.Now, "number": func(n int) string { return count(int64(n)) },
 		"runOf": func(task string) string { run, _, _ := strings.Cut(task, "/"); return run },
 		"runs":  func(base string, runs []scheduler.Run) runTable { return runTable{base, runs} },
 	}

@@ -55,6 +55,8 @@ func TestPages(t *testing.T) {
 	b, run := r.fill()
 	again := schedulertest.ExampleRun(b)
 	again.Run.ID, again.Run.Replay, again.Run.ReplayOf = "again", 2, run.ID
+	due := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	again.Run.Deadlines = []scheduler.Deadline{{Rule: "5m after batch_sealed", At: due, MissedAt: due}, {N: 1, Rule: "1h after run_created", At: due}}
 	for i := range again.Tasks {
 		again.Tasks[i].Run = again.Run.ID
 	}
@@ -72,6 +74,8 @@ func TestPages(t *testing.T) {
 		"run on batch":    {batch, `href="/runs/` + run.ID + `"`},
 		"rows on batch":   {batch, "m0"},
 		"upstream failed": {page, "upstream_failed"},
+		"missed":          {r.page("/runs/again"), `2026-11-23 12:00:00 UTC <span class="dim">5m after batch_sealed:</span> missed`},
+		"to come":         {r.page("/runs/again"), "1h after run_created:</span> to come"},
 		"replay":          {r.page("/runs/again"), `2 of <a class="id" href="/runs/` + run.ID + `"`},
 	} {
 		if !strings.Contains(tt.page, tt.want) {
