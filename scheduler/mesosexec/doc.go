@@ -1,5 +1,5 @@
-// Package mesosexec is a framework of a Mesos cluster. At present it has [Client], the connection to the master that leads; package match below
-// decides which task goes on which agent.
+// Package mesosexec is a framework of a Mesos cluster. At present it has [Client], the connection to the master that leads, and [Judge], which says what
+// an update of a task means for its attempt; package match below decides which task goes on which agent.
 //
 //	Detector ─ masters ─▶ Client.Run ── SUBSCRIBE ──▶ master
 //	                          │  ▲ 307: to the leader
