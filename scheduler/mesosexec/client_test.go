@@ -403,7 +403,7 @@ func TestPause(t *testing.T) {
 	}
 	for tries := 1; tries < 100; tries++ {
 		most := 15 * time.Second
-		if tries < 8 {
+		if tries < 9 {
 			most = 100 * time.Millisecond << (tries - 1)
 		}
 		if got := c.pause(tries); got < most/2 || got > most {
