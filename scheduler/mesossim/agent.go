@@ -155,6 +155,11 @@ func (t *task) report(state mesos.TaskState, reason mesos.Reason, source, messag
 		s.ContainerStatus = t.container(state == mesos.TaskRunning || state == mesos.TaskKilling)
 	}
 	t.queue = append(t.queue, s)
+	if t.a.c.opt.Easy.Acks {
+		t.emit()
+		t.queue, t.over = nil, state.Terminal()
+		return
+	}
 	if len(t.queue) == 1 {
 		t.wait = 1
 		t.forward()

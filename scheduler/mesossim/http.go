@@ -166,6 +166,7 @@ func (c *Cluster) check(call *mesos.Call, principal, stream string) (status int,
 		return http.StatusBadRequest, fmt.Sprintf("Authenticated principal '%s' does not match principal '%s' set in `FrameworkInfo`", principal, f.info.Principal)
 	case f.stream == nil:
 		return http.StatusForbidden, "Framework is not subscribed"
+	case c.opt.Easy.StreamIDs:
 	case stream == "":
 		return http.StatusBadRequest, "All non-subscribe calls should include the 'Mesos-Stream-Id' header"
 	case stream != f.stream.id:

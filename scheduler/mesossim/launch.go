@@ -15,6 +15,9 @@ func (l *leader) accept(f *framework, a *mesos.Accept) {
 	seen := map[string]bool{}
 	for _, id := range a.OfferIDs {
 		o := l.offers[id.Value]
+		if o == nil && l.c.opt.Easy.Offers {
+			o = l.again(id.Value)
+		}
 		switch {
 		case o == nil || o.f != f:
 			why = fmt.Sprintf("Offer %s is no longer valid", id.Value)
@@ -57,6 +60,18 @@ func (l *leader) accept(f *framework, a *mesos.Accept) {
 	}
 	m.free = m.free.add(avail)
 	l.refuse(f, m, role, avail, a.Filters)
+}
+
+// again makes an offer out of one that was used.
+func (l *leader) again(id string) *offer {
+	o := l.used[id]
+	if o == nil || !o.m.connected {
+		return nil
+	}
+	o.what = o.m.free.of(o.role)
+	o.m.free = o.m.free.sub(o.what)
+	l.offers[id] = o
+	return o
 }
 
 func tasksOf(ops []mesos.Operation) (out []mesos.TaskInfo) {

@@ -20,6 +20,7 @@ type leader struct {
 	members                                          map[string]*member
 	ranks                                            []*member // members in the order in which they came
 	offers                                           map[string]*offer
+	used                                             map[string]*offer // with Easy.Offers, those that are no more
 	inverse                                          map[string]*inverse
 	recovered                                        map[string]bool // agents of the registry that have not come back yet
 	nextOffer, nextFramework, nextAgent, nextInverse int
@@ -70,7 +71,7 @@ type member struct {
 func newLeader(c *Cluster, m *master) *leader {
 	_, id := newUUID()
 	l := &leader{c: c, m: m, id: id, frameworks: map[string]*framework{}, completed: map[string]bool{}, members: map[string]*member{},
-		offers: map[string]*offer{}, inverse: map[string]*inverse{}, recovered: map[string]bool{}}
+		offers: map[string]*offer{}, used: map[string]*offer{}, inverse: map[string]*inverse{}, recovered: map[string]bool{}}
 	for id, r := range c.registry {
 		if !r.unreachable && !r.gone {
 			l.recovered[id] = true

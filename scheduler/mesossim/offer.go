@@ -55,20 +55,15 @@ func (l *leader) next(m *member) *offer {
 	if !m.connected {
 		return nil
 	}
-	var best *offer
-	var least share
+	var wanted []*offer
 	for _, f := range l.order {
 		for _, role := range f.roles() {
-			what := m.free.of(role)
-			if !l.wants(f, role, m, what) {
-				continue
-			}
-			s := share{l.share(f, role), f.grants[role]}
-			if best == nil || s.less(least) {
-				best, least = &offer{f: f, m: m, role: role, what: what}, s
+			if what := m.free.of(role); l.wants(f, role, m, what) {
+				wanted = append(wanted, &offer{f: f, m: m, role: role, what: what})
 			}
 		}
 	}
+	best := l.poorest(wanted)
 	if best == nil {
 		return nil
 	}
@@ -82,6 +77,20 @@ func (l *leader) next(m *member) *offer {
 		best.timeout = l.c.after(d, func() { l.rescind(best.id) })
 	}
 	return best
+}
+
+// poorest returns the offer whose framework and role had least so far.
+func (l *leader) poorest(wanted []*offer) *offer {
+	if len(wanted) <= 1 {
+		return append(wanted, nil)[0]
+	}
+	best, least := -1, share{}
+	for i, o := range wanted {
+		if s := (share{l.share(o.f, o.role), o.f.grants[o.role]}); best < 0 || s.less(least) {
+			best, least = i, s
+		}
+	}
+	return wanted[best]
 }
 
 // share is what the next offer goes by: first how much of the cluster one has, then how often one was offered something.
@@ -229,6 +238,9 @@ func (l *leader) recover(id string) *offer {
 		return nil
 	}
 	delete(l.offers, id)
+	if l.c.opt.Easy.Offers {
+		l.used[id] = o
+	}
 	o.timeout.stop()
 	o.m.free = o.m.free.add(o.what)
 	return o

@@ -45,6 +45,15 @@ type Options struct {
 	Credentials map[string]string
 	// HTTPCommandExecutor makes agents heed the kill_policy of a KILL, which a real agent does with the flag of that name only.
 	HTTPCommandExecutor bool
+	// Easy lets pass what a real cluster does not, to show that a client depends on it.
+	Easy Easy
+}
+
+// Easy is what a cluster lets pass. A client that is worth its name needs none of it.
+type Easy struct {
+	StreamIDs bool // calls need no Mesos-Stream-Id
+	Acks      bool // updates follow one another without being acknowledged, and none comes again
+	Offers    bool // an offer that was used once can be used again for what is free on its agent
 }
 
 // AgentOptions say what an agent is like.

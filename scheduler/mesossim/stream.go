@@ -108,6 +108,7 @@ func (s *stream) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set(mesos.StreamHeader, s.id)
 	w.WriteHeader(http.StatusOK)
+	_ = http.NewResponseController(w).Flush() // The next write tells.
 	for {
 		s.c.mu.Lock()
 		records, over, hard, framing := s.queue, s.over, s.hard, s.c.faults.framing
@@ -117,7 +118,7 @@ func (s *stream) serve(w http.ResponseWriter, r *http.Request) {
 			if _, err := w.Write(chunk); err != nil {
 				return
 			}
-			_ = http.NewResponseController(w).Flush() // The next write tells.
+			_ = http.NewResponseController(w).Flush()
 		}
 		if over && hard {
 			panic(http.ErrAbortHandler)
