@@ -18,21 +18,21 @@ import (
 func decode(body []byte) (*mesos.Call, error) {
 	var v any
 	if err := json.Unmarshal(body, &v); err != nil {
-		return nil, fmt.Errorf("Failed to parse body into JSON: %s", syntax(body)) //nolint // Mesos's words.
+		return nil, fmt.Errorf("Failed to parse body into JSON: %s", syntax(body))
 	}
 	if _, ok := v.(map[string]any); !ok {
-		return nil, errors.New("Failed to parse body into JSON: syntax error at line 1 near: " + string(body)) //nolint // Mesos's words.
+		return nil, errors.New("Failed to parse body into JSON: syntax error at line 1 near: " + string(body))
 	}
 	var missing []string
 	if err := shape(reflect.TypeFor[mesos.Call](), v, "", &missing); err != nil {
-		return nil, fmt.Errorf("Failed to convert JSON into Call protobuf: %w", err) //nolint // Mesos's words.
+		return nil, fmt.Errorf("Failed to convert JSON into Call protobuf: %w", err)
 	}
 	if len(missing) > 0 {
-		return nil, errors.New("Failed to convert JSON into Call protobuf: Missing required fields: " + strings.Join(missing, ", ")) //nolint // Mesos's words.
+		return nil, errors.New("Failed to convert JSON into Call protobuf: Missing required fields: " + strings.Join(missing, ", "))
 	}
 	call := new(mesos.Call)
 	if err := json.Unmarshal(body, call); err != nil {
-		return nil, fmt.Errorf("Failed to convert JSON into Call protobuf: %w", err) //nolint // Mesos's words.
+		return nil, fmt.Errorf("Failed to convert JSON into Call protobuf: %w", err)
 	}
 	return call, nil
 }
@@ -127,9 +127,9 @@ func isBytes(v any, field string) error {
 	}
 	var bad base64.CorruptInputError
 	if _, err := base64.StdEncoding.DecodeString(s); errors.As(err, &bad) && int(bad) < len(s) {
-		return fmt.Errorf("Failed to base64 decode bytes field '%s': Invalid character '%c'", field, s[bad]) //nolint // Mesos's words.
+		return fmt.Errorf("Failed to base64 decode bytes field '%s': Invalid character '%c'", field, s[bad])
 	} else if err != nil {
-		return fmt.Errorf("Failed to base64 decode bytes field '%s': Invalid length", field) //nolint // Mesos's words.
+		return fmt.Errorf("Failed to base64 decode bytes field '%s': Invalid length", field)
 	}
 	return nil
 }
@@ -140,7 +140,7 @@ func isNumber(v any, field string) error {
 		return nil
 	case string:
 		if _, err := strconv.ParseFloat(v, 64); err != nil {
-			return fmt.Errorf("Failed to parse '%s' as a JSON number for field '%s': syntax error at line 1 near: %s", v, field, v) //nolint // Mesos's words.
+			return fmt.Errorf("Failed to parse '%s' as a JSON number for field '%s': syntax error at line 1 near: %s", v, field, v)
 		}
 		return nil
 	}
@@ -161,7 +161,7 @@ func wrong(v any, field string) error {
 	case map[string]any:
 		kind = "object"
 	}
-	return fmt.Errorf("Not expecting a JSON %s for field '%s'", kind, field) //nolint // Mesos's words.
+	return fmt.Errorf("Not expecting a JSON %s for field '%s'", kind, field)
 }
 
 // validate returns what is wrong with a call, as Mesos says it.
@@ -197,7 +197,7 @@ func validate(call *mesos.Call, principal string) error {
 	if why == "" {
 		return nil
 	}
-	return errors.New("Failed to validate scheduler::Call: " + why) //nolint // Mesos's words.
+	return errors.New("Failed to validate scheduler::Call: " + why)
 }
 
 func validateSubscribe(call *mesos.Call, principal string) string {

@@ -10,20 +10,20 @@ import (
 
 // leader is what a leading master knows. It is gone with the master.
 type leader struct {
-	c                                                *Cluster
-	m                                                *master
-	dead                                             bool
-	id                                               string
-	frameworks                                       map[string]*framework
-	order                                            []*framework
-	completed                                        map[string]bool // frameworks that are not to come back
-	members                                          map[string]*member
-	ranks                                            []*member // members in the order in which they came
-	offers                                           map[string]*offer
-	used                                             map[string]*offer // with Easy.Offers, those that are no more
-	inverse                                          map[string]*inverse
-	recovered                                        map[string]bool // agents of the registry that have not come back yet
-	nextOffer, nextFramework, nextAgent, nextInverse int
+	c                                   *Cluster
+	m                                   *master
+	dead                                bool
+	id                                  string
+	frameworks                          map[string]*framework
+	order                               []*framework
+	completed                           map[string]bool // frameworks that are not to come back
+	members                             map[string]*member
+	ranks                               []*member // members in the order in which they came
+	offers                              map[string]*offer
+	used                                map[string]*offer // with Easy.Offers, those that are no more
+	inverse                             map[string]*inverse
+	recovered                           map[string]bool // agents of the registry that have not come back yet
+	nextOffer, nextFramework, nextAgent int
 }
 
 // framework is one, connected or not.

@@ -54,8 +54,7 @@ func (l *leader) relearn(m *member, unreachable bool) {
 		}
 		f := l.frameworks[t.framework]
 		if f == nil {
-			f = l.addFramework(t.owner)
-			l.expect(f)
+			f = l.addFramework(t.owner) // A leader's successor gives it all the time in the world to come back (MESOS-4659).
 		}
 		id := t.info.TaskID.Value
 		delete(f.lost, id)

@@ -295,7 +295,7 @@ func TestNaiveEnd(t *testing.T) {
 		f.subscribe()
 		f.offer()
 		// The heartbeat may have come before.
-		if _, err := f.read(); err != want { //nolint // Bare by contract.
+		if _, err := f.read(); err != want {
 			t.Errorf("fault %d: got %v, want %v", fault, err, want)
 		}
 	}

@@ -52,22 +52,11 @@ func (s *stream) send(ev *mesos.Event) {
 		s.cut()
 	case EndAfter:
 		s.end(false)
-		s.gone()
 	}
 }
 
-// cut ends a stream in the middle, as a broken network does.
-func (s *stream) cut() {
-	s.end(true)
-	s.gone()
-}
-
-// gone lets the master notice later that the stream has ended: whoever sends has no need to expect it.
-func (s *stream) gone() {
-	if s.l != nil {
-		s.c.after(0, func() { s.l.disconnected(s) })
-	}
-}
+// cut ends a stream in the middle, as a broken network does. The master notices as soon as its handler does.
+func (s *stream) cut() { s.end(true) }
 
 func (s *stream) push(v any) {
 	record, err := json.Marshal(v)
@@ -109,6 +98,13 @@ func (s *stream) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(mesos.StreamHeader, s.id)
 	w.WriteHeader(http.StatusOK)
 	_ = http.NewResponseController(w).Flush() // The next write tells.
+	defer func() {
+		s.c.mu.Lock()
+		defer s.c.mu.Unlock()
+		if s.l != nil {
+			s.l.disconnected(s)
+		}
+	}()
 	for {
 		s.c.mu.Lock()
 		records, over, hard, framing := s.queue, s.over, s.hard, s.c.faults.framing
@@ -129,11 +125,6 @@ func (s *stream) serve(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-s.wake:
 		case <-r.Context().Done():
-			s.c.mu.Lock()
-			defer s.c.mu.Unlock()
-			if s.l != nil {
-				s.l.disconnected(s)
-			}
 			return
 		}
 	}
