@@ -290,7 +290,7 @@ func TestStrangeEvents(t *testing.T) {
 	t.Parallel()
 	strange := func(text string) string { return string(mesos.AppendRecord(nil, []byte(text))) }
 	m := newMaster(t, func(_ int, w *answerer) {
-		w.stream("s", subscribed(t, 15)+strange(`{"type":"WIBBLE","wibble":{}}`)+strange(`{}`)+strange(`{"type":"HEARTBEAT"}`)+strange(`{"type":"RESCIND","rescind":7}`)+
+		w.stream("s", strange(`{"type":"WIBBLE"}`)+strange(`{"type":"HEARTBEAT"}`)+subscribed(t, 15)+strange(`{"type":"WIBBLE","wibble":{}}`)+strange(`{}`)+strange(`{"type":"HEARTBEAT"}`)+strange(`{"type":"RESCIND","rescind":7}`)+
 			strange(``)+strange(`{"type":"RESCIND","wibble":[1],"rescind":{"offer_id":{"value":"O1"},"why":null}}`))
 		w.hold()
 	})

@@ -73,6 +73,9 @@ type Verdict struct {
 //	GONE_BY_OPERATOR             lost
 //	GONE, UNKNOWN                lost, but asked again first while the attempt may be on its way; launched if it never was
 //
+// When it is asked after a task, the master says FAILED or KILLED without what the executor said of it: the exit code. The update of the executor has not been
+// acknowledged then, and comes.
+//
 // An attempt that has ended is reported no more: if it comes back, it is killed; so is a task of ours that there is no attempt of. ERROR and DROPPED are about a
 // launch, not about a task: if there may be another launch of the same id, the task is asked after.
 func Judge(st *mesos.TaskStatus, k Known) Verdict {
@@ -106,10 +109,14 @@ func judge(st *mesos.TaskStatus, k *Known) Verdict {
 		return runs(st)
 	case mesos.TaskFinished:
 		return ended(st, scheduler.OutcomeExited, 0, "", "")
-	case mesos.TaskFailed:
+	case mesos.TaskFailed, mesos.TaskKilled:
+		if st.Reason == mesos.ReasonReconciliation {
+			return Verdict{Do: DoAsk, Why: "it has ended, and the update that says how is to come"}
+		}
+		if st.State == mesos.TaskKilled {
+			return killed(st, k)
+		}
 		return failed(st)
-	case mesos.TaskKilled:
-		return killed(st, k)
 	case mesos.TaskError, mesos.TaskDropped:
 		return notLaunched(st, k)
 	case mesos.TaskUnreachable:

@@ -47,7 +47,7 @@ var (
 // TestStatesAndReasons goes through all states with all reasons, of an attempt that has started. What is not named is the same for all reasons.
 func TestStatesAndReasons(t *testing.T) {
 	t.Parallel()
-	lostTask := map[mesos.Reason]string{"": "exited -1", "REASON_MAX_COMPLETION_TIME_REACHED": "timeout"}
+	lostTask := map[mesos.Reason]string{"": "exited -1", "REASON_RECONCILIATION": "ask", "REASON_MAX_COMPLETION_TIME_REACHED": "timeout"}
 	for _, r := range []mesos.Reason{"REASON_CONTAINER_LIMITATION", "REASON_CONTAINER_LIMITATION_DISK", "REASON_CONTAINER_LIMITATION_MEMORY", "REASON_TASK_HEALTH_CHECK_STATUS_UPDATED"} {
 		lostTask[r] = "exited -1 SIGKILL"
 	}
@@ -59,7 +59,7 @@ func TestStatesAndReasons(t *testing.T) {
 		but map[mesos.Reason]string
 	}{
 		mesos.TaskStaging: {"nothing", nil}, mesos.TaskStarting: {"nothing", nil}, mesos.TaskKilling: {"nothing", nil}, mesos.TaskRunning: {"running", nil},
-		mesos.TaskFinished: {"exited 0", nil}, mesos.TaskFailed: {"lost", lostTask}, mesos.TaskKilled: {"lost", nil},
+		mesos.TaskFinished: {"exited 0", nil}, mesos.TaskFailed: {"lost", lostTask}, mesos.TaskKilled: {"lost", map[mesos.Reason]string{"REASON_RECONCILIATION": "ask"}},
 		mesos.TaskError: {"ask", nil}, mesos.TaskDropped: {"ask", nil}, mesos.TaskUnreachable: {"unreachable", nil}, mesos.TaskGone: {"lost", nil},
 		mesos.TaskGoneByOperator: {"lost", nil}, mesos.TaskUnknown: {"ask", nil},
 		mesos.TaskLost: {"unreachable", map[mesos.Reason]string{"REASON_INVALID_OFFERS": "ask"}},
@@ -166,6 +166,8 @@ func TestJudge(t *testing.T) {
 			"exited -1 SIGKILL", "out of memory: Memory limit exceeded: 32MB"},
 		{"not fetched", mesos.TaskStatus{State: mesos.TaskFailed, Source: mesos.SourceAgent, Reason: mesos.ReasonContainerLaunchFailed, Message: "exited with status 1"}, launched,
 			"lost avoid", "its agent could not start it: exited with status 1"},
+		{"failed, by the master's own words", mesos.TaskStatus{State: mesos.TaskFailed, Source: mesos.SourceMaster, Reason: mesos.ReasonReconciliation,
+			Message: "Reconciliation: Latest task state"}, started, "ask", ""},
 		{"drained", mesos.TaskStatus{State: mesos.TaskKilled, Reason: mesos.ReasonAgentDraining, Message: "Command terminated with signal Terminated"}, started,
 			"lost", "killed, and not by us: agent draining: Command terminated with signal Terminated"},
 		{"killed by us", mesos.TaskStatus{State: mesos.TaskKilled, Message: "Command terminated with signal Killed"}, Known{Attempt: "a", Killed: true}, "exited -1 SIGKILL", ""},

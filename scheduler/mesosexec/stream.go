@@ -123,9 +123,9 @@ func (c *Client) serve(s *stream, handle Handler) (lived time.Duration, err erro
 		case err != nil:
 		case e.Type == mesos.EventError && e.Error != nil:
 			err = said(e.Error.Message)
-		case begun.IsZero() && (e.Type != mesos.EventSubscribed || e.Subscribed == nil):
+		case begun.IsZero() && slices.Contains(handed, e.Type):
 			err = fmt.Errorf("the first event is %q: %w", e.Type, ErrNotMesos)
-		case begun.IsZero():
+		case begun.IsZero() && e.Type == mesos.EventSubscribed && e.Subscribed != nil:
 			if err = c.begin(s, e.Subscribed); err == nil {
 				begun = time.Now()
 				err = hand(s, handle, e)
