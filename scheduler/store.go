@@ -173,8 +173,10 @@ type Store interface {
 
 // Executor starts attempts somewhere and tells what becomes of them. Safe for concurrent use.
 type Executor interface {
-	// Launch starts the attempts, each at most once however often it is called with the same id. It returns when the executor has them
-	// durably or has a report for each that it could not take; an error (ErrUnavailable) says that nothing is known: Reconcile decides.
+	// Launch starts the attempts, each at most once however often it is called with the same id. It returns when the executor has them, so
+	// that it knows them after its own restart, or has a report for each that it could not take; an error (ErrUnavailable) says that nothing is
+	// known: Reconcile decides. A machine that dies may take with it what ran there and the knowledge of it: so whoever comes back from a restart
+	// of his own asks by Reconcile, and never launches anew what he may have launched.
 	Launch(ctx context.Context, attempts []Launch) error
 	// Kill asks an attempt to end, SIGTERM first, SIGKILL after grace; the report of its end comes as always. Unknown ids are ignored.
 	Kill(ctx context.Context, attempt string, grace time.Duration) error

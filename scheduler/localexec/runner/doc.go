@@ -19,7 +19,9 @@
 // An attempt goes through these steps; what is left when the runner, or the machine, stops behind one of them:
 //
 //  1. Launch arrives. Behind it: nothing is known, the client has no answer; its Reconcile claims the attempt as never to be started.
-//  2. The claim is appended and synced, together with all claims of the moment. Only then is the launch answered, and the attempt queued.
+//  2. The claim is appended. Only then is the launch answered, and the attempt queued. It is not synced: it has to survive this process, not the
+//     machine, after whose death nothing of the attempt runs, and the client asks after each attempt that its own store has as active before
+//     it launches anything: one whose claim is gone is then claimed as never to be started, and is lost, as it would be with its claim.
 //     Behind it: the attempt has a claim and no start. A later launch finds the claim; nobody executes it; it ends as lost, see below.
 //  3. The log is created, O_EXCL; fork; exec. Behind it: a process exists of which the journal says nothing. It is found, see below.
 //  4. The start (pid, start time, boot id) is appended. Not synced: it has to survive this process, not the machine, after whose death no
@@ -51,9 +53,9 @@
 //
 // # The journal fails
 //
-// When the journal can not be written or synced, launches are refused as unavailable, running tasks go on, their ends are reported from memory,
-// and once a second all that is known is written to a new file, whose sync is then the one that counts. A journal that has lost
-// records that were durable is not opened: "journal is damaged". Moving it away forgets who was executed.
+// When the journal can not be written, or a sync of it has failed, launches are refused as unavailable, running tasks go on, their ends are
+// reported from memory, and once a second all that is known is written to a new file, whose sync is then the one that counts. A journal that
+// has lost records that were durable is not opened: "journal is damaged". Moving it away forgets who was executed.
 //
 // # Versions
 //

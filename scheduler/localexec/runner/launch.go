@@ -15,7 +15,8 @@ import (
 // pid is ours; it is the same after [runner.become].
 var pid = os.Getpid()
 
-// claim takes attempts on: their claims are synced together before any of them is executed and before the client has its answer.
+// claim takes attempts on: their claims are in the journal before any of them is executed and before the client has its answer. They are not
+// synced, like a start: see step 2 of the package comment.
 func (r *runner) claim(c *client, m *Message) {
 	var fresh []*attempt
 	var recs []record
@@ -39,21 +40,16 @@ func (r *runner) claim(c *client, m *Message) {
 		fresh, recs = append(fresh, a), append(recs, rec)
 	}
 	if len(recs) > 0 {
-		_ = r.note(recs...) // commit knows.
-	}
-	r.claiming++
-	r.commit(func(err error) {
-		r.claiming--
-		if err != nil {
+		if err := r.note(recs...); err != nil {
 			for _, a := range fresh {
 				r.tab.drop(a)
 			}
 			r.send(c, &Message{Kind: KindDone, Seq: m.Seq, Error: "claim attempts: " + err.Error()})
 			return
 		}
-		r.queue = append(r.queue, fresh...)
-		r.send(c, &Message{Kind: KindDone, Seq: m.Seq})
-	})
+	}
+	r.queue = append(r.queue, fresh...)
+	r.send(c, &Message{Kind: KindDone, Seq: m.Seq})
 }
 
 // disown makes news of the attempts. One that is not known is claimed as never to be started, durably, before the client hears of it.

@@ -51,7 +51,7 @@ type runner struct {
 	due     bool // they have to go to the disk now
 
 	queue     []*attempt // claimed durably, to be executed
-	claiming  int        // launches whose claims are being synced
+	claiming  int        // refusals whose claims are being synced
 	running   map[int]*attempt
 	lingering map[*attempt]struct{} // the leader is gone, the group is not
 	pending   []*attempt            // news for the client

@@ -15,8 +15,8 @@ const maxTaken = 4096
 
 // attempt is what the runner knows of an attempt. The first part is the fold of its records, the rest is of this process only.
 //
-//	unknown ──claim, synced──▶ claimed ──exec──▶ running ──exit──▶ ended ──acknowledged──▶ taken
-//	   └──────────────────────── refused or lost, synced ───────────▶┘
+//	unknown ──claim──▶ claimed ──exec──▶ running ──exit──▶ ended ──acknowledged──▶ taken
+//	   └──────────────── refused or lost, synced ───────────▶┘
 type attempt struct {
 	id    string
 	claim claim

@@ -18,7 +18,7 @@ func bench(t *testing.T) (*runner, *client, *error) {
 	t.Helper()
 	var fail error
 	j, tab, err := openJournal(vfs.Inject(vfs.NewMem(), func(op vfs.Op) error {
-		if op.Kind == vfs.OpSync {
+		if op.Kind == vfs.OpSync || op.Kind == vfs.OpWrite {
 			return fail
 		}
 		return nil
@@ -40,7 +40,7 @@ func (r *runner) step(c *client, m *Message) {
 	}
 }
 
-// TestClaimsNeedTheDisk: while claims can not be made durable nothing is queued for execution, and nothing is reported as lost; when the
+// TestClaimsNeedTheDisk: while claims can not be written nothing is queued for execution, and nothing is reported as lost; when the
 // disk is back, both are.
 func TestClaimsNeedTheDisk(t *testing.T) {
 	t.Parallel()
@@ -86,8 +86,8 @@ func TestRefusalIsHidden(t *testing.T) {
 	r.handle(c, &Message{Kind: KindReconcile, Seq: 1, IDs: []string{"r.x.0.1"}})
 	r.handle(c, &Message{Kind: KindLaunch, Seq: 2, Launch: []scheduler.Launch{{ID: "r.x.0.1"}}})
 	r.flush()
-	if len(c.out) != 0 || len(r.pending) != 0 {
-		t.Errorf("got %d messages and %d reports before the sync, want none", len(c.out), len(r.pending))
+	if len(c.out) != 1 || len(r.pending) != 0 {
+		t.Errorf("got %d messages and %d reports before the sync, want the answer to the launch alone", len(c.out), len(r.pending))
 	}
 	for r.settle(); r.syncing; r.settle() {
 		(<-r.events)()
@@ -95,6 +95,27 @@ func TestRefusalIsHidden(t *testing.T) {
 	r.workers.Wait()
 	if len(r.queue) != 0 || len(c.out) != 3 {
 		t.Errorf("got %d queued, %d messages, want none executed, two answers and the report", len(r.queue), len(c.out))
+	}
+}
+
+// TestClaimsAreNotSynced: a launch does not wait for the disk; the claims get there a while later, or with what does wait for it.
+func TestClaimsAreNotSynced(t *testing.T) {
+	t.Parallel()
+	r, c, fail := bench(t)
+	*fail = nil
+	r.step(c, &Message{Kind: KindLaunch, Seq: 1, Launch: []scheduler.Launch{{ID: "r.a.0.1"}}})
+	if m := <-c.out; m.Kind != KindDone || m.Error != "" || len(r.queue) != 1 || r.jnl.durable == r.jnl.end {
+		t.Errorf("got %+v, %d queued, %d of %d bytes durable; want it taken, and not synced", m, len(r.queue), r.jnl.durable, r.jnl.end)
+	}
+	if r.syncTick == nil {
+		t.Error("no sync is due")
+	}
+	r.syncTick, r.due = nil, true
+	for r.settle(); r.syncing; r.settle() {
+		(<-r.events)()
+	}
+	if r.jnl.durable != r.jnl.end {
+		t.Errorf("got %d of %d bytes durable, want all", r.jnl.durable, r.jnl.end)
 	}
 }
 
