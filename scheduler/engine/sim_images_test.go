@@ -63,8 +63,8 @@ func (s *sim) hearAll() {
 	}
 }
 
-// checkImages requires that what runs wait for is what is asked for, without delay but that between two questions.
-func (s *sim) checkImages() {
+// checkImages requires that what runs wait for is what is asked for: a question that was due when the round began is under way.
+func (s *sim) checkImages(began time.Time) {
 	c := s.e.core
 	for _, l := range c.runs {
 		for i := range l.Row.Images {
@@ -81,7 +81,7 @@ func (s *sim) checkImages() {
 				panic(violation(fmt.Sprintf("run %s waits for image %s, and is not live", l.Row.ID, image)))
 			}
 		}
-		if w.asking == nil && (len(w.runs) == 0 || !w.next.After(time.Now())) {
+		if w.asking == nil && (len(w.runs) == 0 || !w.next.After(began)) {
 			panic(violation(fmt.Sprintf("image %s: %d runs wait, and nobody is asked before %v", image, len(w.runs), w.next)))
 		}
 	}

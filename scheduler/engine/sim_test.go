@@ -151,10 +151,12 @@ func (s *sim) dagSet() *dagSet { return &dagSet{set: s.set, done: make(answer, 1
 
 // round takes a group through the engine, and lets the launcher work or not.
 func (s *sim) round(group ...input) {
+	began := time.Now() // The store's delays are within the round.
 	if err := s.e.round(context.Background(), group); err != nil {
 		panic(violation(err.Error()))
 	}
 	s.checkSlots()
+	s.checkImages(began)
 }
 
 // checkSlots counts the slots anew from the states.
@@ -182,7 +184,6 @@ func (s *sim) checkSlots() {
 	s.checkGroups()
 	s.checkSubs()
 	s.checkBackfills()
-	s.checkImages()
 	if s.rounds++; s.rounds%5 == 0 {
 		s.checkReasons()
 	}
