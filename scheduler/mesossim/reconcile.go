@@ -26,16 +26,13 @@ func (l *leader) say(f *framework, s mesos.TaskStatus) {
 	f.stream.send(&mesos.Event{Type: mesos.EventUpdate, Update: &mesos.Update{Status: s}})
 }
 
-// reconcile answers for the tasks that are asked for, or for all.
+// reconcile answers for the tasks that are asked for, or for all; of those whose agents are unreachable it speaks only when asked (unobserved).
 func (l *leader) reconcile(f *framework, r *mesos.Reconcile) {
 	if len(r.Tasks) == 0 {
 		for _, id := range f.order {
 			if t := f.tasks[id]; t != nil {
 				l.latest(f, id, t)
 			}
-		}
-		for id := range f.lost {
-			l.answer(f, id, "")
 		}
 		return
 	}
