@@ -137,7 +137,9 @@ func (c *Client) round(ctx context.Context, handle Handler) (time.Duration, erro
 	if err != nil {
 		return 0, fmt.Errorf("read the framework's id: %w", err)
 	}
-	masters, changed, err := c.detector.Masters(ctx)
+	find, cancel := context.WithTimeout(ctx, c.opt.ConnectTimeout) // Status is to say what is waited for.
+	masters, changed, err := c.detector.Masters(find)
+	cancel()
 	if err == nil && len(masters) == 0 {
 		err = errors.New("none is known")
 	}

@@ -250,6 +250,31 @@ func TestLeaderChanges(t *testing.T) {
 	}
 }
 
+// nobody is a detector that finds no master.
+type nobody struct{}
+
+func (nobody) Masters(ctx context.Context) ([]string, <-chan struct{}, error) {
+	<-ctx.Done()
+	return nil, nil, fmt.Errorf("nobody leads: %w", ctx.Err())
+}
+
+// none is a detector that returns none.
+type none struct{}
+
+func (none) Masters(context.Context) ([]string, <-chan struct{}, error) { return nil, nil, nil }
+
+// TestNobodyLeads: a client that waits for a master says so.
+func TestNobodyLeads(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[Detector]string{nobody{}: "nobody leads", none{}: "none is known"} {
+		c := run(t, d, Options{ConnectTimeout: 5 * time.Millisecond}, nil)
+		waitFor(t, "a reason", func() bool { return c.Status().Err != nil })
+		if err := c.Status().Err; !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want that %s", err, want)
+		}
+	}
+}
+
 // TestIDIsKeptFirst: a framework without an id that is kept does nothing.
 func TestIDIsKeptFirst(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package match
 
 import (
+	"fmt"
 	"math"
 	"strconv"
 )
@@ -36,3 +37,16 @@ func (a Amount) Float() float64 { return float64(a) / float64(One) }
 
 // String returns the amount with as many decimals as it needs.
 func (a Amount) String() string { return strconv.FormatFloat(a.Float(), 'f', -1, 64) }
+
+// MarshalJSON writes the amount as people know it: 500 thousandths are 0.5.
+func (a Amount) MarshalJSON() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (a *Amount) UnmarshalJSON(text []byte) error {
+	v, err := strconv.ParseFloat(string(text), 64)
+	if err != nil {
+		return fmt.Errorf("read an amount: %w", err)
+	}
+	*a = Amount(math.Round(v * float64(One)))
+	return nil
+}

@@ -1,6 +1,7 @@
 package match
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -377,6 +378,24 @@ func TestAmounts(t *testing.T) {
 		if got := Wanted(test.v); got != test.wanted {
 			t.Errorf("wanted %v: got %d, want %d", test.v, got, test.wanted)
 		}
+	}
+}
+
+// TestUnplacedJSON: amounts are numbers as people know them.
+func TestUnplacedJSON(t *testing.T) {
+	t.Parallel()
+	out := Place(&Input{Now: now, Offers: []mesos.Offer{offer("o1", "s1", "cpus 0.25")}, Asks: []Ask{ask("a", 1.5)}}).Unplaced[0]
+	text, err := json.Marshal(out)
+	want := `{"ask":"a","agents":1,"reasons":[{"code":"resource","agents":1,"on":["host-s1"],"resource":"cpus","want":1.5,"left":0.25,"offered":0.25,"best":"host-s1"}]}`
+	if err != nil || string(text) != want {
+		t.Errorf("got %s, %v, want %s", text, err, want)
+	}
+	var back Unplaced
+	if err := json.Unmarshal(text, &back); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(out, back); diff != "" {
+		t.Errorf("read back it differs (-written +read)\n%s", diff)
 	}
 }
 
