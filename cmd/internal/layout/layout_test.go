@@ -20,19 +20,19 @@ const standalone = "scheduler/sdk"
 
 // confined names the folders (with what is below them) that may import a third-party client. Tests may, anywhere, start a server to talk to.
 var confined = map[string][]string{
-	"github.com/labstack/echo":               {"ingest/gateway", "scheduler/api"},
-	"github.com/segmentio/kafka-go":          {"ingest/kafkalog"},
-	"github.com/aws/":                        {"batcher/s3store"},
-	"github.com/nats-io/":                    {"trigger/natsbus"},
-	"modernc.org/sqlite":                     {"scheduler/sqlstore", "scheduler/operator/sql"},
-	"github.com/jackc/pgx":                   {"scheduler/sqlstore", "scheduler/operator/sql"},
-	"github.com/pressly/goose":               {"scheduler/sqlstore"},
-	"database/sql":                           {"scheduler/sqlstore", "scheduler/operator/sql"},
-	"github.com/go-zookeeper/":               {"scheduler/mesosexec/zkdetect"},
-	"github.com/spf13/cobra":                 {"cmd"},
-	"github.com/goccy/go-yaml":               {"configs", "scheduler/spec", "cmd/millrace"},
-	"cel.dev/cel-go":                         {"trigger/rules", "scheduler/expr"},
-	"github.com/google/go-containerregistry": {"scheduler/registry"},
+	"github.com/labstack/echo":                                {"ingest/gateway", "scheduler/api"},
+	"github.com/segmentio/kafka-go":                           {"ingest/kafkalog"},
+	"github.com/aws/":                                         {"batcher/s3store"},
+	"github.com/nats-io/":                                     {"trigger/natsbus"},
+	"modernc.org/sqlite":                                      {"scheduler/sqlstore", "scheduler/operator/sql"},
+	"github.com/jackc/pgx":                                    {"scheduler/sqlstore", "scheduler/operator/sql"},
+	"github.com/pressly/goose":                                {"scheduler/sqlstore"},
+	"database/sql":                                            {"scheduler/sqlstore", "scheduler/operator/sql"},
+	"github.com/go-zookeeper/":                                {"scheduler/mesosexec/zkdetect"},
+	"github.com/spf13/cobra":                                  {"cmd"},
+	"github.com/goccy/go-yaml":                                {"configs", "scheduler/spec", "cmd/millrace"},
+	"cel.dev/cel-go":                                          {"trigger/rules", "scheduler/expr"},
+	"github.com/google/go-containerregistry":                  {"scheduler/registry"},
 	"github.com/prometheus/client_golang/prometheus/promhttp": {"scheduler/api", "cmd/internal/app"},
 }
 
