@@ -62,6 +62,7 @@ type task struct {
 	grace     *timer
 	limit     *timer
 	late      bool // max_completion_time is over
+	health    health
 }
 
 func (c *Cluster) addAgent(o AgentOptions) {
@@ -150,7 +151,7 @@ func (t *task) report(state mesos.TaskState, reason mesos.Reason, source, messag
 	t.state = state
 	id, _ := newUUID()
 	s := &mesos.TaskStatus{TaskID: t.info.TaskID, State: state, Message: message, Source: source, Reason: reason, AgentID: mesos.ID{Value: t.a.id},
-		ExecutorID: mesos.ID{Value: t.executor()}, Timestamp: t.a.c.stamp(), UUID: id}
+		ExecutorID: mesos.ID{Value: t.executor()}, Timestamp: t.a.c.stamp(), UUID: id, Healthy: t.health.is}
 	if source == mesos.SourceExecutor {
 		s.ContainerStatus = t.container(state == mesos.TaskRunning || state == mesos.TaskKilling)
 	}

@@ -46,7 +46,7 @@ func (t *task) run() {
 		return
 	}
 	t.report(mesos.TaskStarting, "", mesos.SourceExecutor, "")
-	cmd := t.command(out)
+	cmd := t.command(t.info.Command, out)
 	c.mu.Unlock()
 	err = cmd.Start()
 	c.mu.Lock()
@@ -56,6 +56,9 @@ func (t *task) run() {
 	}
 	if !t.killed {
 		t.report(mesos.TaskRunning, "", mesos.SourceExecutor, "")
+	}
+	if err == nil {
+		t.watch(out)
 	}
 	if d := t.info.MaxCompletionTime; d != nil {
 		t.limit = c.after(c.opt.seconds(d.Nanoseconds.Seconds()), func() { t.expire() })
@@ -108,6 +111,7 @@ func (t *task) close() {
 	t.ended = true
 	t.grace.stop()
 	t.limit.stop()
+	t.health.next.stop()
 }
 
 // expire ends a task that took too long (unobserved).
@@ -258,8 +262,7 @@ func open(uri string) (io.ReadCloser, error) {
 }
 
 // command is what a task executes, in a process group of its own and with an environment that has nothing of this process's.
-func (t *task) command(out *output) *exec.Cmd {
-	info := t.info.Command
+func (t *task) command(info *mesos.CommandInfo, out *output) *exec.Cmd {
 	cmd := &exec.Cmd{Path: info.Value, Args: info.Arguments, Dir: t.dir, Stdout: out.stdout, Stderr: out.stderr}
 	if info.Shell == nil || *info.Shell {
 		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", info.Value}
