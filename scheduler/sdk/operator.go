@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"reflect"
 	"slices"
-	"strings"
 	"syscall"
 )
 
@@ -140,16 +139,9 @@ func schemaOf(v reflect.Value) (object, error) {
 func structSchema(v reflect.Value) (object, error) {
 	properties, required := object{}, []string{}
 	var errs []error
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if !f.IsExported() || name == "-" {
-			continue
-		}
-		if name == "" {
-			name = f.Name
-		}
-		schema, err := schemaOf(v.Field(i))
+	for name, f := range fieldsOf(v.Type()) {
+		val := v.FieldByIndex(f.Index)
+		schema, err := schemaOf(val)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 			continue
@@ -159,7 +151,7 @@ func structSchema(v reflect.Value) (object, error) {
 			required = append(required, name)
 		}
 		schema = schema.unless(f.Tag.Get("doc") == "", "description", f.Tag.Get("doc"))
-		properties = properties.with(name, schema.unless(must || v.Field(i).IsZero(), "default", v.Field(i).Interface()))
+		properties = properties.with(name, schema.unless(must || val.IsZero(), "default", val.Interface()))
 	}
 	out := object{{"type", "object"}, {"properties", properties}, {"additionalProperties", false}}
 	return out.unless(len(required) == 0, "required", required), errors.Join(errs...)

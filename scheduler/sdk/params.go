@@ -1,7 +1,9 @@
 package sdk
 
 import (
+	"cmp"
 	"fmt"
+	"iter"
 	"reflect"
 	"strings"
 )
@@ -14,22 +16,27 @@ func declare(defaults any) (object, []error) {
 	}
 	var out object
 	var errs []error
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if !f.IsExported() || name == "-" {
-			continue
-		}
-		if name == "" {
-			name = f.Name
-		}
-		p, err := declareOne(f, v.Field(i))
+	for name, f := range fieldsOf(v.Type()) {
+		p, err := declareOne(f, v.FieldByIndex(f.Index))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("parameter %q %w", name, err))
 		}
 		out = out.with(name, p)
 	}
 	return out, errs
+}
+
+// fieldsOf returns the fields of a struct that JSON has, by the names that they have there.
+func fieldsOf(t reflect.Type) iter.Seq2[string, reflect.StructField] {
+	return func(yield func(string, reflect.StructField) bool) {
+		for i := range t.NumField() {
+			f := t.Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if f.IsExported() && name != "-" && !yield(cmp.Or(name, f.Name), f) {
+				return
+			}
+		}
+	}
 }
 
 func declareOne(f reflect.StructField, v reflect.Value) (object, error) {

@@ -126,16 +126,9 @@ func narrow(p *scheduler.Param) bool {
 
 // paramSchema is what the values of a parameter are held against.
 func paramSchema(p *scheduler.Param) (*output.Schema, error) {
-	text, err := json.Marshal(struct {
-		Type       string            `json:"type"`
-		Enum       []json.RawMessage `json:"enum,omitempty"`
-		Minimum    *float64          `json:"minimum,omitempty"`
-		Maximum    *float64          `json:"maximum,omitempty"`
-		Pattern    string            `json:"pattern,omitempty"`
-		Format     string            `json:"format,omitempty"`
-		Items      json.RawMessage   `json:"items,omitempty"`
-		Properties json.RawMessage   `json:"properties,omitempty"`
-	}{p.Type, p.Enum, p.Minimum, p.Maximum, p.Pattern, p.Format, p.Items, p.Properties})
+	said := *p // as it is, but for what is not said of values
+	said.Title, said.Description, said.Default, said.Required = "", "", nil, false
+	text, err := json.Marshal(said)
 	if err != nil {
 		return nil, err
 	}
