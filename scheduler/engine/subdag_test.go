@@ -182,6 +182,7 @@ func TestSubDAGEndsWithItsTask(t *testing.T) {
 				})
 				id := f.trigger("up", "x", "").ID
 				child := f.deferred(id, "sub")
+				synctest.Wait() // Its task is under way, and keeps to the script.
 				began := time.Now()
 				if err := tt.do(f, id); err != nil {
 					t.Fatal(err)
