@@ -284,16 +284,19 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+// unreachableFirst is a script in which the first try of a task is lost sight of, and the others end well.
+func unreachableFirst(l scheduler.Launch) []scheduler.Report {
+	if l.Try > 1 {
+		return []scheduler.Report{{Outcome: scheduler.OutcomeExited}}
+	}
+	return []scheduler.Report{{Outcome: scheduler.OutcomeRunning}, {Outcome: scheduler.OutcomeUnreachable}}
+}
+
 func TestUnreachableIsFenced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, map[string]string{"a.yaml": "dag: a\ntasks: {one: {run: x}}"})
-		f.world.play(func(l scheduler.Launch) []scheduler.Report {
-			if l.Try > 1 {
-				return []scheduler.Report{{Outcome: scheduler.OutcomeExited}}
-			}
-			return []scheduler.Report{{Outcome: scheduler.OutcomeRunning}, {Outcome: scheduler.OutcomeUnreachable}}
-		})
+		f.world.play(unreachableFirst)
 		began := time.Now()
 		d := f.wait(f.trigger("a", "x", "").ID)
 		if took := time.Since(began); took < 5*time.Minute || d.Tasks[0].Lost != 1 || d.Run.State != scheduler.StateSuccess {
@@ -319,12 +322,7 @@ func TestUnreachableIsFencedAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, map[string]string{"a.yaml": "dag: a\ntasks: {one: {run: x, at_least_once_fast: true}}"})
-		f.world.play(func(l scheduler.Launch) []scheduler.Report {
-			if l.Try > 1 {
-				return []scheduler.Report{{Outcome: scheduler.OutcomeExited}}
-			}
-			return []scheduler.Report{{Outcome: scheduler.OutcomeRunning}, {Outcome: scheduler.OutcomeUnreachable}}
-		})
+		f.world.play(unreachableFirst)
 		began := time.Now()
 		d := f.wait(f.trigger("a", "x", "").ID)
 		if took := time.Since(began); took > time.Minute || d.Tasks[0].Lost != 1 || d.Run.State != scheduler.StateSuccess {

@@ -31,8 +31,7 @@ type imaging struct {
 
 // imageWait is an image of which no digest is known yet.
 type imageWait struct {
-	image string
-	runs  map[*live]*imageRun
+	runs map[*live]*imageRun
 	// asking is the question under way, nil if there is none. The next is asked at next.
 	asking *imageAsk
 	next   time.Time
@@ -63,7 +62,7 @@ func (c *core) noteImages(l *live) {
 				delete(w.runs, l)
 			}
 		case w == nil:
-			c.images[p.Image] = &imageWait{image: p.Image, runs: map[*live]*imageRun{l: {}}, next: c.tx.now}
+			c.images[p.Image] = &imageWait{runs: map[*live]*imageRun{l: {}}, next: c.tx.now}
 		case w.runs[l] == nil:
 			w.runs[l] = &imageRun{}
 		}

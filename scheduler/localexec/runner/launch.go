@@ -70,9 +70,7 @@ func (r *runner) disown(c *client, m *Message, outcome scheduler.Outcome, reason
 	for _, rec := range recs {
 		r.tab.all[rec.ID].hidden = true
 	}
-	r.claiming++
 	r.commit(func(err error) {
-		r.claiming--
 		for _, rec := range recs {
 			a := r.tab.all[rec.ID]
 			a.hidden = false

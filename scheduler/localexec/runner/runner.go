@@ -51,7 +51,6 @@ type runner struct {
 	due     bool // they have to go to the disk now
 
 	queue     []*attempt // claimed durably, to be executed
-	claiming  int        // refusals whose claims are being synced
 	running   map[int]*attempt
 	lingering map[*attempt]struct{} // the leader is gone, the group is not
 	pending   []*attempt            // news for the client
@@ -176,7 +175,7 @@ func arm(c *<-chan time.Time, on bool, d time.Duration) {
 
 // quiet reports whether the journal says all that there is: no claim is on its way to the disk or to exec, no exit status waits for a group.
 func (r *runner) quiet() bool {
-	return r.claiming == 0 && len(r.queue) == 0 && len(r.lingering) == 0 && len(r.waiting) == 0 && !r.syncing && !r.jnl.broken
+	return len(r.queue) == 0 && len(r.lingering) == 0 && len(r.waiting) == 0 && !r.syncing && !r.jnl.broken
 }
 
 // note applies records and appends them to the journal. If that fails, the attempts are as the records say all the same, and the journal
