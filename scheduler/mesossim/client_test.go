@@ -182,6 +182,15 @@ var (
 	finished = []mesos.TaskState{mesos.TaskStarting, mesos.TaskRunning, mesos.TaskFinished}
 )
 
+// sleeper launches a task t that runs until it is ended, and returns the offer that it took.
+func (f *client) sleeper() mesos.Offer {
+	f.t.Helper()
+	o := f.offer()
+	f.launch(o, shell("t", "sleep 1000", o))
+	f.until("t", started...)
+	return o
+}
+
 // reconcile asks for one task.
 func (f *client) reconcile(task, agent string) {
 	f.t.Helper()

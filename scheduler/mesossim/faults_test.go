@@ -145,9 +145,7 @@ func TestFailoverOfMasters(t *testing.T) {
 	f := newClient(t, c)
 	f.url = c.Masters()[2] + mesos.SchedulerPath // A follower: net/http follows its 307.
 	f.subscribe()
-	o := f.offer()
-	f.launch(o, shell("t", "sleep 1000", o))
-	f.until("t", started...)
+	o := f.sleeper()
 	first := c.Leader()
 	must(t, c.KillMaster(first))
 	for err := error(nil); err == nil; {
@@ -178,9 +176,7 @@ func TestNewCluster(t *testing.T) {
 	c := cluster(t, Options{})
 	f := newClient(t, c)
 	first := f.subscribe()
-	o := f.offer()
-	f.launch(o, shell("t", "sleep 1000", o))
-	f.until("t", started...)
+	o := f.sleeper()
 	c.NewCluster()
 	again := f.subscribe()
 	if again.Subscribed == nil || again.Subscribed.FrameworkID != first.Subscribed.FrameworkID || again.Subscribed.MasterInfo.ID == first.Subscribed.MasterInfo.ID {
@@ -252,9 +248,7 @@ func TestMaintenance(t *testing.T) {
 	c := cluster(t, Options{})
 	f := newClient(t, c)
 	f.subscribe()
-	o := f.offer()
-	f.launch(o, shell("t", "sleep 1000", o))
-	f.until("t", started...)
+	o := f.sleeper()
 	must(t, c.Maintain(0, time.Now().Add(time.Hour), time.Hour))
 	ev := f.next("an inverse offer", func(ev mesos.Event) bool { return ev.InverseOffers != nil })
 	ask := ev.InverseOffers.InverseOffers[0]
@@ -276,9 +270,7 @@ func TestGone(t *testing.T) {
 	c := cluster(t, Options{})
 	f := newClient(t, c)
 	f.subscribe()
-	o := f.offer()
-	f.launch(o, shell("t", "sleep 1000", o))
-	f.until("t", started...)
+	o := f.sleeper()
 	must(t, c.GoneAgent(0))
 	f.status("t", mesos.TaskGoneByOperator)
 	must(t, c.StartAgent(0))

@@ -99,9 +99,7 @@ func TestNaiveReconcile(t *testing.T) {
 		c := cluster(t, Options{AgentReturn: back})
 		f := newClient(t, c)
 		f.subscribe()
-		o := f.offer()
-		f.launch(o, shell("t", "sleep 1000", o))
-		f.until("t", started...)
+		o := f.sleeper()
 		must(t, c.RestartMaster())
 		if easy {
 			waitFor(t, "return of the agent", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.lead.members) == 1 })

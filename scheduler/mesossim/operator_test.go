@@ -41,9 +41,7 @@ func TestOperator(t *testing.T) {
 	c := cluster(t, Options{})
 	f := newClient(t, c)
 	f.subscribe()
-	o := f.offer()
-	f.launch(o, shell("t", "sleep 1000", o))
-	f.until("t", started...)
+	f.sleeper()
 	_, state := ask(t, c.URL(), `{"type":"GET_STATE"}`)
 	tasks, _ := dig(state, "get_state", "get_tasks", "tasks").([]any)
 	if len(tasks) != 1 || dig(tasks[0], "agent_id", "value") != c.Agent(0) || dig(tasks[0], "state") != "TASK_RUNNING" {

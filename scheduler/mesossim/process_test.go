@@ -66,9 +66,7 @@ func TestTeardown(t *testing.T) {
 		f := newClient(t, c)
 		f.info.FailoverTimeout = timeout
 		f.subscribe()
-		o := f.offer()
-		f.launch(o, shell("t", "sleep 1000", o))
-		f.until("t", started...)
+		f.sleeper()
 		pid := c.pidOf(t, "t")
 		if timeout == 600 {
 			f.must(&mesos.Call{Type: mesos.CallTeardown})
