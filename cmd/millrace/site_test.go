@@ -225,10 +225,11 @@ func (s *server) runs(dag string) []scheduler.Run {
 	return out
 }
 
-// oneRunEach waits until every batch of source web has one run of a DAG that succeeded, and returns the runs. A second run of a batch is an
-// error; runs of batches that do not exist are, too.
+// oneRunEach waits until every batch of source web that is in the chain has one run of a DAG that succeeded, and returns the runs. A second run of a
+// batch is an error; runs of batches that do not exist are, too.
 func (s *server) oneRunEach(dag string) []scheduler.Run {
 	s.t.Helper()
+	s.allBatches()
 	var runs []scheduler.Run
 	s.waitFor("done with a run of each batch", func() bool {
 		runs = s.runs(dag) // before the batches: those of a run are there when it is
