@@ -12,6 +12,9 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
+// Hidden is what values show of a secret that is written out.
+const Hidden = stars
+
 // Value is one effective setting.
 type Value struct {
 	Path   string `json:"path"`

@@ -115,7 +115,7 @@ DAGs that subscribed to it.
 	f.StringVar(&g.config, "config", "", "configuration file (default $MILLRACE_CONFIG, ./millrace.yaml, /etc/millrace/millrace.yaml)")
 	f.StringVar(&g.dataDir, "data-dir", "", "directory for everything that is kept (default ./.millrace)")
 	for _, add := range []func(*global) *cobra.Command{
-		newDev, newServe, newSend, newEvents, newBatches, newWhere, newLog, newDAGs, newRuns, newTasks, newApprovals, newReplay, newBackfill, newExplain, newPools, newVars, newConns, newNotify, newVerify, newDoctor, newBench, newConfig, newAdmin,
+		newDev, newServe, newSend, newEvents, newBatches, newWhere, newLog, newDAGs, newRuns, newTasks, newApprovals, newReplay, newBackfill, newExplain, newPools, newVars, newConns, newNotify, newVerify, newDoctor, newBench, newMesos, newConfig, newAdmin,
 		newVersion, newRunner, newOp, newDocs,
 	} {
 		root.AddCommand(add(g))
