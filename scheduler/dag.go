@@ -132,6 +132,8 @@ type Task struct {
 	// Resources and Constraints are for the executor, which is told of them in [Launch]; nil: nothing is asked for.
 	Resources   *Resources   `json:"resources,omitempty"`
 	Constraints []Constraint `json:"constraints,omitempty"`
+	// Machine is what else it asks for of the machine that it runs on; nil: nothing.
+	Machine *Machine `json:"machine,omitempty"`
 	// Fast says that an attempt which the executor does not reach is given up at once: the task is tried again while the old one may still run.
 	Fast bool `json:"at_least_once_fast,omitempty"`
 	// Output says what the task's output must be, Cache when another's is taken instead; nil: anything, and never.

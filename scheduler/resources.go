@@ -8,9 +8,10 @@ type Resources struct {
 	// CPU is a number of cores that the attempt is given, CPULimit the most that it may take; the latter is not less, if both are there.
 	CPU      float64 `json:"cpu,omitempty"`
 	CPULimit float64 `json:"cpu_limit,omitempty"`
-	// Mem and Disk are bytes.
-	Mem  int64 `json:"mem,omitempty"`
-	Disk int64 `json:"disk,omitempty"`
+	// Mem and Disk are bytes. MemLimit is the most that the attempt may take before it is killed, and not less than Mem; 0: Mem is.
+	Mem      int64 `json:"mem,omitempty"`
+	MemLimit int64 `json:"mem_limit,omitempty"`
+	Disk     int64 `json:"disk,omitempty"`
 	// GPU is a number of devices.
 	GPU int `json:"gpu,omitempty"`
 }
@@ -21,7 +22,8 @@ func (r *Resources) Amounts() []string {
 	for _, one := range []struct {
 		name string
 		set  bool
-	}{{"cpu", r.CPU > 0}, {"cpu_limit", r.CPULimit > 0}, {"mem", r.Mem > 0}, {"disk", r.Disk > 0}, {"gpu", r.GPU > 0}} {
+	}{{"cpu", r.CPU > 0}, {"cpu_limit", r.CPULimit > 0}, {"mem", r.Mem > 0},
+		{"mem_limit", r.MemLimit > 0}, {"disk", r.Disk > 0}, {"gpu", r.GPU > 0}} {
 		if one.set {
 			out = append(out, one.name)
 		}

@@ -156,6 +156,8 @@ type Launch struct {
 	// does not bound the other resources starts the attempt nevertheless.
 	Resources   *Resources   `json:",omitempty"`
 	Constraints []Constraint `json:",omitempty"`
+	// Machine is what else the task asks for of the machine; nil: nothing. An executor that can not see to a part of it reports OutcomeRefused.
+	Machine *Machine `json:",omitempty"`
 	// Input is the JSON document of the task contract.
 	Input []byte
 	// Timeout is from exec to SIGTERM, 0 is none; Grace from SIGTERM to SIGKILL.

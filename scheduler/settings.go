@@ -85,6 +85,47 @@ type Container struct {
 	Args []string `json:"args,omitempty"`
 	// Pull is PullMissing or PullAlways; "" is PullMissing.
 	Pull string `json:"pull,omitempty"`
+	// Containerizer is ContainerizerMesos or ContainerizerDocker, for executors that have both; "": the installation says.
+	Containerizer string `json:"containerizer,omitempty"`
+	// Network is one of the networks below, or the name of one that the machines have; "" is NetworkHost.
+	Network string `json:"network,omitempty"`
+	// Volumes are what is mounted into the container besides its image.
+	Volumes []Volume `json:"volumes,omitempty"`
+	// Privileged, and flags of docker run, are refused where the installation does not permit them.
+	Privileged bool        `json:"privileged,omitempty"`
+	Parameters []Parameter `json:"parameters,omitempty"`
+}
+
+// Parameter is a flag of docker run, without its dashes, and its value.
+type Parameter struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+// What runs containers on machines that have several.
+const (
+	ContainerizerMesos  = "mesos"
+	ContainerizerDocker = "docker"
+)
+
+// The networks that need no name of their own.
+const (
+	NetworkHost   = "host"   // that of the machine
+	NetworkBridge = "bridge" // one of the machine's own: ports are mapped
+	NetworkNone   = "none"   // none at all
+)
+
+// Volume is a directory in a container. It is of the machine, if HostPath is set, or of a volume driver.
+type Volume struct {
+	// ContainerPath is where it is seen: absolute.
+	ContainerPath string `json:"container_path"`
+	// HostPath is absolute.
+	HostPath string `json:"host_path,omitempty"`
+	// Name is that of a volume of Driver, "": the default one.
+	Name   string `json:"name,omitempty"`
+	Driver string `json:"driver,omitempty"`
+	// ReadOnly says that nothing can be written to it.
+	ReadOnly bool `json:"read_only,omitempty"`
 }
 
 // When an image is fetched.

@@ -81,6 +81,7 @@ func (r *Run) launch(a attempt, vars *expr.Vars) (scheduler.Launch, error) {
 	}
 	l := scheduler.Launch{
 		ID: t.AttemptID(try), Run: t.Run, Task: t.Task, MapIndex: t.MapIndex, Try: try, Argv: argv, Container: container, Resources: task.Resources, Constraints: task.Constraints,
+		Machine: task.Machine,
 		Timeout: task.Timeout.Run, Grace: r.Grace(i), Heartbeat: task.Timeout.Heartbeat, Secrets: r.sensitive(i),
 	}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
