@@ -158,7 +158,38 @@ type Store struct {
 // Executors run tasks.
 type Executors struct {
 	Local LocalExecutor `yaml:"local"`
+	Mesos MesosExecutor `yaml:"mesos"`
 }
+
+// MesosExecutor runs tasks on the agents of a Mesos cluster.
+type MesosExecutor struct {
+	// Masters are URLs of masters, or one zk:// URL; none: there is no such executor.
+	Masters []string `yaml:"masters"`
+	Slots   int      `yaml:"slots" min:"1" max:"100000"`
+	Roles   []string `yaml:"roles"`
+	// Principal and Secret are for Mesos's own authentication, Token for those by a token.
+	Principal string    `yaml:"principal"`
+	Secret    SecretRef `yaml:"secret"`
+	Token     SecretRef `yaml:"token"`
+	// CA is a file of certificates that masters and agents may have theirs from.
+	CA            string `yaml:"ca"`
+	User          string `yaml:"user"`
+	Containerizer string `yaml:"containerizer" enum:"mesos,docker"`
+	Secrets       string `yaml:"secrets" enum:"plain,secret"`
+	DockerOptions bool   `yaml:"docker_options"`
+	GPU           bool   `yaml:"gpu"`
+	// FailoverTimeout is how long tasks live on without the framework.
+	FailoverTimeout time.Duration `yaml:"failover_timeout" min:"1m" max:"365d"`
+	// Hold and Warm say how long, and how many, offers are kept that nothing needs.
+	Hold time.Duration `yaml:"hold" min:"0s" max:"1h"`
+	Warm int           `yaml:"warm" min:"0" max:"10000"`
+	// Settle is after which time a task that the cluster does not know is lost.
+	Settle time.Duration `yaml:"settle" min:"1s" max:"1d"`
+	MaxLog Size          `yaml:"max_log"`
+}
+
+// On reports whether there is such an executor.
+func (m *MesosExecutor) On() bool { return len(m.Masters) > 0 }
 
 // LocalExecutor runs tasks as processes of this machine.
 type LocalExecutor struct {
@@ -292,7 +323,13 @@ func Default() Config {
 		Objects:   Objects{Kind: "dir", Dir: Dir{Path: "objects"}, S3: S3{Checksums: "when_supported"}},
 		Bus:       Bus{Kind: "embedded"},
 		Store:     Store{Kind: "sqlite", Retention: 30 * 24 * time.Hour, Archive: true},
-		Executors: Executors{Local: LocalExecutor{Slots: 8, MaxLog: 1 << 30}},
+		Executors: Executors{
+			Local: LocalExecutor{Slots: 8, MaxLog: 1 << 30},
+			Mesos: MesosExecutor{
+				Slots: 500, Roles: []string{"*"}, User: "root", Containerizer: "mesos", Secrets: "plain", FailoverTimeout: 7 * 24 * time.Hour,
+				Hold: 30 * time.Second, Settle: 11 * time.Minute, MaxLog: 1 << 30,
+			},
+		},
 		Batch: Batch{
 			MaxEvents: 50_000, MaxBytes: 64 << 20, MaxAge: 10 * time.Second,
 			Format: "ndjson", Compression: "gzip", DedupeWindow: 24 * time.Hour,

@@ -59,6 +59,7 @@ func (l *Loaded) Validate() error {
 	c.sizes()
 	c.pools()
 	c.registries()
+	c.mesos()
 	c.notifiers()
 	c.dagValues()
 	c.roles()

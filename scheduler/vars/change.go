@@ -226,3 +226,16 @@ func (r *Registry) unsealed() ([]scheduler.StoredValue, error) {
 func (r *Registry) Audits(ctx context.Context, limit int) ([]scheduler.Audit, error) {
 	return r.store.Audits(ctx, limit)
 }
+
+// attemptKind is the kind that secrets of attempts are sealed as. No value is of it.
+const attemptKind = "attempt"
+
+// SealFor encrypts what an executor has to keep of the secrets of an attempt while it runs.
+func (r *Registry) SealFor(attempt, text string) (string, error) {
+	return r.keys.seal(attemptKind, attempt, text)
+}
+
+// UnsealFor is the inverse of SealFor. It fails if the key is not there any more.
+func (r *Registry) UnsealFor(attempt, sealed string) (string, error) {
+	return r.keys.open(&scheduler.StoredValue{Kind: attemptKind, Name: attempt, Text: sealed, Sealed: true})
+}

@@ -321,3 +321,20 @@ func TestParse(t *testing.T) {
 		}
 	}
 }
+
+// TestSealFor: what an executor keeps of an attempt's secrets is not readable in the store, is of one attempt only, and outlives a restart.
+func TestSealFor(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	sealed, err := in.SealFor("r1.a.-1.1", "secret text")
+	if err != nil || strings.Contains(sealed, "secret") {
+		t.Fatalf("sealed as %q, %v", sealed, err)
+	}
+	in.restart()
+	if text, err := in.UnsealFor("r1.a.-1.1", sealed); err != nil || text != "secret text" {
+		t.Errorf("got %q, %v", text, err)
+	}
+	if text, err := in.UnsealFor("r1.b.-1.1", sealed); err == nil {
+		t.Errorf("another attempt got %q", text)
+	}
+}
