@@ -13,7 +13,7 @@ import (
 )
 
 func newBench(g *global) *cobra.Command {
-	return group("bench", "Measure this machine: what is accepted, how soon a task runs", newBenchIngest(g), newBenchE2E(g), newBenchTarget(g))
+	return group("bench", "Measure: what is accepted, how soon a task runs, what a cluster takes", newBenchIngest(g), newBenchE2E(g), newBenchMesos(g), newBenchTarget(g))
 }
 
 // benchDir makes the directory whose disk is measured; keep says not to remove it.
@@ -102,12 +102,16 @@ func newBenchE2E(g *global) *cobra.Command {
 	return c
 }
 
-// newBenchTarget is what bench ingest starts beside the server itself: a bare handler, or gateway and log alone.
+// newBenchTarget is what bench starts beside the server itself: a bare handler, gateway and log alone, or a double of Mesos.
 func newBenchTarget(g *global) *cobra.Command {
 	var listen, logDir string
+	var agents int
 	c := &cobra.Command{
 		Use: "target", Short: "What bench measures against (started by bench)", Hidden: true, Args: exactArgs(0),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if agents > 0 {
+				return bench.RunDouble(c.Context(), agents, g.out)
+			}
 			if logDir != "" {
 				return app.RunLogOnly(c.Context(), listen, logDir)
 			}
@@ -115,6 +119,7 @@ func newBenchTarget(g *global) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "address")
+	c.Flags().IntVar(&agents, "mesos-agents", 0, "a double of Mesos with so many agents")
 	c.Flags().StringVar(&logDir, "log-dir", "", "gateway and log on this directory")
 	return c
 }

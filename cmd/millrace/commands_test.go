@@ -359,7 +359,7 @@ func TestOutputs(t *testing.T) {
 		"millrace vars get": {"region"}, "millrace vars set": {"region", "eu"}, "millrace conns get": {"db"}, "millrace conns set": {"db", "sqlite:///x.db"},
 	}
 	// These are asked for elsewhere: they need another state, or take long.
-	elsewhere := []string{"millrace tasks approve", "millrace tasks reject", "millrace batches tail", "millrace bench ingest", "millrace bench e2e", "millrace log accept-loss",
+	elsewhere := []string{"millrace tasks approve", "millrace tasks reject", "millrace batches tail", "millrace bench ingest", "millrace bench e2e", "millrace bench mesos", "millrace log accept-loss",
 		"millrace notify test", "millrace notify retry"}
 	want := map[string]int{"millrace dags diff": exitFailed} // the server does not have that DAG; the others succeed
 	asked := 0
