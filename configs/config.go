@@ -318,11 +318,11 @@ func Default() Config {
 			MaxHeaders: 100, HeaderTimeout: 5 * time.Second, BodyTimeout: 30 * time.Second, MinBodyRate: 1 << 10,
 			IdleTimeout: 2 * time.Minute, MaxConns: 10_000, MaxInflight: 64 << 20, UnknownKeyRate: 8 << 10,
 		},
-		Console:   Console{Listen: "127.0.0.1:8081", BasePath: "/"},
-		Log:       Log{Kind: "wal", WAL: WAL{Segment: 64 << 20, MaxDelay: 2 * time.Millisecond, MaxBytes: 10 << 30, MinFree: 1 << 30}},
-		Objects:   Objects{Kind: "dir", Dir: Dir{Path: "objects"}, S3: S3{Checksums: "when_supported"}},
-		Bus:       Bus{Kind: "embedded"},
-		Store:     Store{Kind: "sqlite", Retention: 30 * 24 * time.Hour, Archive: true},
+		Console: Console{Listen: "127.0.0.1:8081", BasePath: "/"},
+		Log:     Log{Kind: "wal", WAL: WAL{Segment: 64 << 20, MaxDelay: 2 * time.Millisecond, MaxBytes: 10 << 30, MinFree: 1 << 30}},
+		Objects: Objects{Kind: "dir", Dir: Dir{Path: "objects"}, S3: S3{Checksums: "when_supported"}},
+		Bus:     Bus{Kind: "embedded"},
+		Store:   Store{Kind: "sqlite", Retention: 30 * 24 * time.Hour, Archive: true},
 		Executors: Executors{
 			Local: LocalExecutor{Slots: 8, MaxLog: 1 << 30},
 			Mesos: MesosExecutor{
