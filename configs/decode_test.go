@@ -60,6 +60,7 @@ func TestEnvironmentValues(t *testing.T) {
 	}{
 		{"MILLRACE_CONSOLE__HOSTS=a, b", []string{"a", "b"}},
 		{"MILLRACE_CONSOLE__HOSTS=['a', \"b\"]", []string{"a", "b"}},
+		{"MILLRACE_CONSOLE__HOSTS=[\"a,b\", c'd, 'e, f']", []string{"a,b", "c'd", "e, f"}},
 		{"MILLRACE_CONSOLE__HOSTS=", []string(nil)},
 		{"MILLRACE_OBJECTS__S3__BUCKET=2026", "2026"},
 		{"MILLRACE_OBJECTS__S3__PREFIX=a: {b #c", "a: {b #c"},

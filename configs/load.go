@@ -180,7 +180,7 @@ func setLeaf(v reflect.Value, value string) (msg, hint string) {
 		text = strings.TrimSuffix(inner, "]")
 	}
 	list := reflect.Zero(v.Type())
-	for _, part := range strings.Split(text, ",") {
+	for _, part := range elements(text) {
 		if part = strings.TrimSpace(part); part == "" {
 			continue
 		}
@@ -195,6 +195,24 @@ func setLeaf(v reflect.Value, value string) (msg, hint string) {
 	}
 	v.Set(list)
 	return "", ""
+}
+
+// elements splits a list at its commas, but for those between quotes.
+func elements(text string) []string {
+	var out []string
+	begin, quote := 0, byte(0)
+	for i := range len(text) {
+		switch c := text[i]; {
+		case quote == c:
+			quote = 0
+		case quote == 0 && (c == '"' || c == '\'') && strings.TrimSpace(text[begin:i]) == "":
+			quote = c
+		case quote == 0 && c == ',':
+			out = append(out, text[begin:i])
+			begin = i + 1
+		}
+	}
+	return append(out, text[begin:])
 }
 
 // Dir is the directory that relative paths of the file are below: the file's own, or the working directory.

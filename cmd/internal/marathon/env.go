@@ -74,12 +74,14 @@ func written(v any) (string, bool) {
 	case bool:
 		return strconv.FormatBool(v), true
 	case []string:
+		var quoted []string
 		for _, s := range v {
-			if strings.ContainsAny(s, `,"'`) || strings.TrimSpace(s) != s {
+			if strings.Contains(s, `"`) {
 				return "", false
 			}
+			quoted = append(quoted, `"`+s+`"`)
 		}
-		return "[" + strings.Join(v, ", ") + "]", true
+		return "[" + strings.Join(quoted, ", ") + "]", true
 	case int, int64:
 		return fmt.Sprint(v), true
 	}
@@ -103,7 +105,7 @@ func empty(v any) bool {
 }
 
 // files are the keys that name files or directories.
-var files = []string{"ingest.tls.cert", "ingest.tls.key", "ingest.scripts", "console.tls.cert", "console.tls.key", "bus.nats.creds", "dags"}
+var files = []string{"ingest.tls.cert", "ingest.tls.key", "ingest.scripts", "console.tls.cert", "console.tls.key", "bus.nats.creds", "executors.mesos.ca", "dags"}
 
 // references notes what the containers must have besides: secrets in variables, and files.
 func (e *environment) references(group string, cfg *configs.Loaded, v configs.Value) {

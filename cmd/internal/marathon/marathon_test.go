@@ -55,7 +55,7 @@ batch: {max_age: 3s, max_events: 777}
 pools: {redshift: 4}
 variables: {region: eu-west-1}
 connections: {warehouse: "file:/etc/millrace/warehouse"}
-executors: {local: {env: [PGPASSWORD]}}
+executors: {local: {env: [PGPASSWORD]}, mesos: {masters: ["zk://a:2181,b:2181/mesos"], principal: millrace, secret: "file:/etc/millrace/mesos", ca: /etc/millrace/ca.pem}}
 sources:
   web: {kind: clickstream, write_keys: [wk_web, wk_app], ip: drop, lanes: {country: context.location.country}}
   stripe: {kind: webhook, scheme: stripe, secrets: ["file:/etc/millrace/stripe"]}
@@ -169,7 +169,7 @@ func TestVariables(t *testing.T) {
 			t.Errorf("%s: got %v", app.ID, app.Env)
 		}
 	}
-	for _, file := range []string{"key", "nats.creds", "warehouse", "stripe", "dags"} {
+	for _, file := range []string{"key", "nats.creds", "warehouse", "stripe", "mesos", "ca.pem", "dags"} {
 		if !slices.ContainsFunc(notices, func(n string) bool { return strings.Contains(n, "/etc/millrace/"+file+",") }) {
 			t.Errorf("nothing says how the containers come by %s: %q", file, notices)
 		}
