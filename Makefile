@@ -4,13 +4,17 @@ BIN     := bin/millrace
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build check fmt vet lint test sim e2e docs soak fuzz clean
+.PHONY: help build task check fmt vet lint test sim e2e docs soak fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ —/'
 
 build: ## build bin/millrace
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X millrace/cmd/internal/app.version=$(VERSION)" -o $(BIN) ./cmd/millrace
+
+task: ## build the entrypoint of task images, bin/millrace-task-linux-amd64 and -arm64
+	for arch in amd64 arm64; do CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" \
+		-o bin/millrace-task-linux-$$arch ./cmd/millrace-task || exit 1; done
 
 check: fmt vet lint test sim e2e ## all that must pass before a commit
 

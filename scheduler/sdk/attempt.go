@@ -38,7 +38,9 @@ type Attempt struct {
 	StateDir string
 	// HeartbeatFile is what [Attempt.Heartbeat] changes; "": nobody listens.
 	HeartbeatFile string
-	// Open opens the objects of the batches; nil opens files. A program sets it in its tasks for objects elsewhere; it may return the bytes as
+	// Fetched is the directory in which millrace-task has put the objects, each at the Key of its batch; "": nowhere.
+	Fetched string
+	// Open opens the objects of the batches; nil opens files, those of Fetched first. A program sets it in its tasks for objects elsewhere; it may return the bytes as
 	// they are stored, if that is gzip, or the plain rows.
 	Open func(uri string) (io.ReadCloser, error)
 
@@ -84,6 +86,8 @@ type Batch struct {
 	EventMax    time.Time `json:"event_max"`
 	// Void says why a batch has no object, or is "".
 	Void string `json:"void"`
+	// Key is that of the object in its store.
+	Key string `json:"key"`
 }
 
 // Log returns where the task logs: its standard output, one line a record.
@@ -157,7 +161,7 @@ func readAttempt(env func(string) string) (*Attempt, error) {
 	a := &Attempt{
 		Run: doc.Run, Task: doc.Task, Trigger: doc.Trigger, Batches: doc.Batches, Params: doc.Params, Upstream: doc.Upstream,
 		UpstreamFiles: filesOf(doc.Far), Item: doc.Item, MapIndex: -1, IdempotencyKey: env("MILLRACE_IDEMPOTENCY_KEY"),
-		StateDir: env("MILLRACE_STATE"), HeartbeatFile: env("MILLRACE_HEARTBEAT"),
+		Fetched: env("MILLRACE_FETCHED"), StateDir: env("MILLRACE_STATE"), HeartbeatFile: env("MILLRACE_HEARTBEAT"),
 	}
 	for name, to := range map[string]*int{"MILLRACE_TRY": &a.Try, "MILLRACE_MAP_INDEX": &a.MapIndex} {
 		text := env(name)

@@ -11,6 +11,7 @@ import (
 	"iter"
 	"net/url"
 	"os"
+	"path/filepath"
 )
 
 // Rows reads the rows of all batches of an attempt, one after the other, each decoded into a T; memory holds one of them. It ends with the
@@ -33,7 +34,7 @@ func Rows[T any](a *Attempt) iter.Seq2[T, error] {
 func batchRows[T any](a *Attempt, b Batch) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
-		plain, closeAll, err := a.openRows(b.URI)
+		plain, closeAll, err := a.openRows(&b)
 		if err != nil {
 			yield(zero, fmt.Errorf("open batch %s: %w", b.ID, err))
 			return
@@ -66,12 +67,21 @@ var (
 	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 )
 
-func (a *Attempt) openRows(uri string) (plain io.Reader, closeAll func(), err error) {
-	open := a.Open
-	if open == nil {
-		open = openFile
+// open returns the object of a batch as it is stored.
+func (a *Attempt) open(b *Batch) (io.ReadCloser, error) {
+	if a.Open != nil {
+		return a.Open(b.URI)
 	}
-	stored, err := open(uri)
+	if a.Fetched != "" && b.Key != "" {
+		if f, err := os.OpenInRoot(a.Fetched, filepath.FromSlash(b.Key)); err == nil {
+			return f, nil
+		}
+	}
+	return openFile(b.URI)
+}
+
+func (a *Attempt) openRows(b *Batch) (plain io.Reader, closeAll func(), err error) {
+	stored, err := a.open(b)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -83,7 +93,7 @@ func (a *Attempt) openRows(uri string) (plain io.Reader, closeAll func(), err er
 		plain, err = gzip.NewReader(buf)
 	case bytes.HasPrefix(first, zstdMagic):
 		err = fmt.Errorf("%s is compressed by zstd, which Go's standard library does not read: set Attempt.Open to a function that returns the "+
-			"plain rows, or `batch: {compression: gzip}` in millrace.yaml", uri)
+			"plain rows, or `batch: {compression: gzip}` in millrace.yaml", b.URI)
 	default:
 		plain = buf
 	}

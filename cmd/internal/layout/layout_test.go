@@ -45,7 +45,7 @@ var forbidden = []struct {
 		return !s.test || s.uses("testing/synctest") // in a bubble it costs nothing and waits for everybody
 	}},
 	{"os.Exit", "return an error; only main ends the process", func(s *source) bool {
-		return s.dir == "cmd/millrace" || s.dir == standalone || s.test // its Main is the main of others
+		return s.dir == "cmd/millrace" || s.dir == "cmd/millrace-task" || s.dir == standalone || s.test // its Main is the main of others
 	}},
 	{"log.Printf", "use the *slog.Logger from Options", nil},
 	{"log.Fatal", "return an error", nil},

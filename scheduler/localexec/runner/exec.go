@@ -98,17 +98,22 @@ func (p *place) exec(l *scheduler.Launch, hidden *mask.Masker) (pid int, f *filt
 
 // fork starts the process, with its output to a descriptor.
 func (p *place) fork(l *scheduler.Launch, env []string, out uintptr) (pid int, err error) {
-	work := filepath.Join(p.dir, attemptName(l.ID), workName)
-	path, err := lookPath(l.Argv, env, work)
-	if err != nil {
-		return 0, refusal{err}
-	}
-	pid, err = syscall.ForkExec(path, l.Argv, &syscall.ProcAttr{
-		Dir:   work,
+	return forkExec(l.Argv, &syscall.ProcAttr{
+		Dir:   filepath.Join(p.dir, attemptName(l.ID), workName),
 		Env:   env,
 		Files: []uintptr{p.null.Fd(), out, out},
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	})
+}
+
+// forkExec starts argv, which is looked up in PATH of the environment that attr gives it. A refusal is about the command, any other error about the
+// machine.
+func forkExec(argv []string, attr *syscall.ProcAttr) (pid int, err error) {
+	path, err := lookPath(argv, attr.Env, attr.Dir)
+	if err != nil {
+		return 0, refusal{err}
+	}
+	pid, err = syscall.ForkExec(path, argv, attr)
 	switch {
 	case err == nil:
 		return pid, nil

@@ -50,13 +50,17 @@ func (r *runner) checkBeats() {
 		if a.claim.Heartbeat == 0 || a.stop.Why != stopNone {
 			continue
 		}
-		var b beat // of a file that is gone
-		var st unix.Stat_t
-		if unix.Stat(r.place.heartbeatPath(a.id), &st) == nil {
-			b = beat{st.Mtim, st.Size, st.Ino}
-		}
-		if a.pulse.look(b, now) >= a.claim.Heartbeat {
+		if a.pulse.look(beatOf(r.place.heartbeatPath(a.id)), now) >= a.claim.Heartbeat {
 			r.end(a, stopHeartbeat, a.claim.Grace)
 		}
 	}
+}
+
+// beatOf looks at a heartbeat file; zero if it is gone.
+func beatOf(path string) beat {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return beat{}
+	}
+	return beat{st.Mtim, st.Size, st.Ino}
 }

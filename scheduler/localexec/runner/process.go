@@ -69,15 +69,7 @@ func (r *runner) finish(a *attempt) {
 	rep := r.blank(a)
 	rep.EndedAt = a.exit.at
 	rep.Outcome = scheduler.OutcomeExited
-	switch ws := a.exit.ws; {
-	case !a.exit.known:
-		rep.Outcome = scheduler.OutcomeLost
-		rep.Reason = "it ended without its runner: the exit status is not known"
-	case ws.Signaled():
-		rep.Signal = unix.SignalName(ws.Signal())
-	default:
-		rep.Exit = ws.ExitStatus()
-	}
+	a.exit.tell(&rep)
 	switch a.stop.Why {
 	case stopTimeout:
 		rep.Outcome = scheduler.OutcomeTimeout
@@ -92,6 +84,19 @@ func (r *runner) finish(a *attempt) {
 	}
 	r.place.output(&rep, a.id)
 	r.ended(a, rep)
+}
+
+// tell fills a report in.
+func (st *exitStatus) tell(rep *scheduler.Report) {
+	switch {
+	case !st.known:
+		rep.Outcome = scheduler.OutcomeLost
+		rep.Reason = "it ended without its runner: the exit status is not known"
+	case st.ws.Signaled():
+		rep.Signal = unix.SignalName(st.ws.Signal())
+	default:
+		rep.Exit = st.ws.ExitStatus()
+	}
 }
 
 // hasMember reports whether a process that is known to be the attempt's runs in its group. An adopted leader may have been reaped by

@@ -109,15 +109,22 @@ class Batch:
     #: the batch as it stands in the input document, with all else that is known of it
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    @property
+    def path(self) -> Optional[str]:
+        """The file that has the object, if ``millrace-task --fetch`` has fetched it, or None."""
+        directory, key = os.environ.get("MILLRACE_FETCHED", ""), str(self.raw.get("key") or self.id)
+        path = os.path.join(directory, key)
+        return path if directory and os.path.isfile(path) else None
+
     def rows(self, open: Optional[Opener] = None) -> Iterator[Row]:
-        """Yield the rows of the batch's object, as :func:`millrace.rows` does.
+        """Yield the rows of the batch's object, as :func:`millrace.rows` does. Without ``open``, one that was fetched is read from its file.
 
         Raises ObjectError at the end if the object has another number of rows than the batch: it is not the object that millrace wrote.
         """
         if self.void:
             return
         count = 0
-        for row in rows(self.uri, open=open):
+        for row in rows(self.uri if open else self.path or self.uri, open=open):
             count += 1
             yield row
         if self.events and count != self.events:

@@ -186,6 +186,18 @@ class RowsTest(unittest.TestCase):
             list(millrace.Batch(id="b", uri=path, events=2).rows())
         self.assertEqual(list(millrace.Batch(id="b", uri="gone", void="why").rows()), [])
 
+    def test_an_object_that_was_fetched_is_read_from_its_file(self) -> None:
+        path = self.object(gzip.compress(b'{"a":1}\n'))
+        batch = millrace.Batch(id="b", uri="s3://b/k", events=1, raw={"key": os.path.basename(path)})
+        with mock.patch.dict(os.environ, {"MILLRACE_FETCHED": os.path.dirname(path)}):
+            self.assertEqual((batch.path, list(batch.rows())), (path, [{"a": 1}]))
+            self.assertEqual(list(batch.rows(open=lambda uri: io.BytesIO(uri.encode()[:0] + b'{"a":2}\n'))), [{"a": 2}])
+            other = millrace.Batch(id="b", uri="s3://b/k", raw={"key": "k"})
+            self.assertIsNone(other.path)
+            with self.assertRaisesRegex(millrace.ObjectError, "opens files only"):
+                list(other.rows())
+        self.assertIsNone(batch.path)
+
 
 if __name__ == "__main__":
     unittest.main()
