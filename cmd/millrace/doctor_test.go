@@ -70,6 +70,9 @@ var breakages = []breakage{
 		write(t, filepath.Join(dir, "millrace.yaml"), "sources: {s: {kind: webhook, scheme: stripe, secrets: [\"env:NO_SUCH_SECRET\"]}}\n")
 		return nil, nil
 	}},
+	{"no Mesos", "mesos", "no master that leads was found", "executors.mesos.masters names", func(t *testing.T, _ string) ([]string, []string) {
+		return []string{"MILLRACE_EXECUTORS__MESOS__MASTERS=http://" + freeAddr(t)}, nil
+	}},
 	{"memory", "data_dir", "is on tmpfs", "directory on a disk", func(t *testing.T, _ string) ([]string, []string) {
 		dir, err := os.MkdirTemp("/dev/shm", "millrace-doctor-")
 		if err != nil {

@@ -4,7 +4,7 @@
 //
 // What it says and how is held against the traces of a real master and agent in package mesos: TestTraces replays every request of every trace and
 // compares every record of the answers. What was never observed on a real one, and is written after Mesos's protocol files only, says "unobserved" in its
-// comment: inverse offers and maintenance, reservations, GPUs, offer constraints, limits of time, health checks, agents declared gone, frameworks without checkpoint.
+// comment: inverse offers and maintenance, what masters say of flags, roles and attributes, reservations, GPUs, offer constraints, limits of time, health checks, agents declared gone, frameworks without checkpoint.
 //
 //	framework ──call──▶ master (handler) ──▶ leader ──launch, kill, ack──▶ agent ──▶ process
 //	    ▲                                      │  ▲                          │

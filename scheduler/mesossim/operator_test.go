@@ -55,7 +55,7 @@ func TestOperator(t *testing.T) {
 	if status != http.StatusOK || !strings.Contains(text, `"slave_id":"`+c.Agent(0)) || !strings.Contains(text, `"id":"`+f.info.ID.Value) {
 		t.Errorf("got %d %s", status, text)
 	}
-	for _, path := range []string{"/health", "/version", "/slaves", "/tasks", "/frameworks", "/metrics/snapshot"} {
+	for _, path := range []string{"/health", "/version", "/slaves", "/tasks", "/frameworks", "/metrics/snapshot", "/flags", "/roles"} {
 		if status, _ := get(t, c.URL()+path); status != http.StatusOK {
 			t.Errorf("%s: got %d", path, status)
 		}

@@ -45,6 +45,10 @@ type Options struct {
 	Credentials map[string]string
 	// HTTPCommandExecutor makes agents heed the kill_policy of a KILL, which a real agent does with the flag of that name only.
 	HTTPCommandExecutor bool
+	// Flags are said by /flags besides those that follow from the above, and Limits, by role and resource, by /roles, with what is used of them. Nothing is done
+	// because of them (unobserved).
+	Flags  map[string]string
+	Limits map[string]map[string]float64
 	// Easy lets pass what a real cluster does not, to show that a client depends on it.
 	Easy Easy
 }

@@ -5,8 +5,12 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"millrace/scheduler/mesos"
 )
@@ -71,6 +75,13 @@ func (c *Cluster) operator(w http.ResponseWriter, r *http.Request, path string) 
 			}
 		}
 		packed(w, r, object{"tasks": tasks})
+	case path == "/flags":
+		packed(w, r, object{"flags": c.opt.flags()})
+	case path == "/roles":
+		c.mu.Lock()
+		roles := l.roles()
+		c.mu.Unlock()
+		packed(w, r, object{"roles": roles})
 	case path == "/metrics/snapshot":
 		packed(w, r, object{"master/elected": 1.0, "master/frameworks_connected": float64(len(state["frameworks"].([]object))),
 			"master/slaves_active": float64(len(state["slaves"].([]object)))})
@@ -134,10 +145,69 @@ func (l *leader) state() object {
 	}
 	for _, m := range l.ranks {
 		agents = append(agents, object{"id": m.a.id, "hostname": m.a.opt.Hostname, "port": m.a.port, "pid": "slave(1)@" + hostPort(m.a.port),
-			"active": m.connected, "version": Version, "resources": m.total.plain(), "used_resources": m.total.sub(m.free).plain()})
+			"active": m.connected, "version": Version, "resources": m.total.plain(), "used_resources": m.total.sub(m.free).plain(),
+			"attributes": plainAttributes(m.a.opt.Attributes)})
 	}
 	return object{"version": Version, "git_tag": Version, "id": l.id, "pid": "master@" + hostPort(l.m.port), "hostname": "127.0.0.1", "leader": l.info().PID,
 		"frameworks": frameworks, "completed_frameworks": completed, "slaves": agents}
+}
+
+// plainAttributes are attributes as /state has them: values by name (unobserved).
+func plainAttributes(attributes []mesos.Attribute) object {
+	out := object{}
+	for _, a := range attributes {
+		switch {
+		case a.Text != nil:
+			out[a.Name] = a.Text.Value
+		case a.Scalar != nil:
+			out[a.Name] = a.Scalar.Value
+		}
+	}
+	return out
+}
+
+// flags are those of a master that say what Options do (unobserved).
+func (o Options) flags() map[string]string {
+	const pings = 5
+	seconds := func(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "secs" }
+	out := map[string]string{
+		"agent_ping_timeout": seconds(o.AgentTimeout / pings), "max_agent_ping_timeouts": strconv.Itoa(pings), "agent_reregister_timeout": seconds(o.AgentReturn),
+		"allocation_interval": seconds(o.Allocation), "authenticate_http_frameworks": strconv.FormatBool(len(o.Credentials) > 0),
+	}
+	if o.OfferTimeout > 0 {
+		out["offer_timeout"] = seconds(o.OfferTimeout)
+	}
+	maps.Copy(out, o.Flags)
+	return out
+}
+
+// roles are those that frameworks have, or limits, with what their tasks use (unobserved).
+func (l *leader) roles() []object {
+	names, ids, used := map[string]bool{}, map[string][]string{}, map[string]bundle{}
+	for name := range l.c.opt.Limits {
+		names[name] = true
+	}
+	for _, f := range l.order {
+		for _, r := range f.roles() {
+			names[r] = true
+			ids[r] = append(ids[r], f.id)
+		}
+		for _, t := range f.tasks {
+			if !t.freed {
+				used[t.role] = used[t.role].add(t.used)
+			}
+		}
+	}
+	out := []object{}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		consumed := object{}
+		for resource := range l.c.opt.Limits[name] {
+			consumed[resource] = used[name].amount(resource)
+		}
+		out = append(out, object{"name": name, "weight": 1.0, "frameworks": ids[name], "resources": used[name].plain(),
+			"quota": object{"role": name, "limit": l.c.opt.Limits[name], "guarantee": object{}, "consumed": consumed}})
+	}
+	return out
 }
 
 // plain is resources as /state has them: amounts by name.

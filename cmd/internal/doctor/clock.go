@@ -57,21 +57,36 @@ func checkDate(ctx context.Context, url string) Finding {
 		return Finding{Result: Skip, Why: "no clock to compare with: " + err.Error()}
 	}
 	_ = resp.Body.Close()
-	theirs, err := http.ParseTime(resp.Header.Get("Date"))
-	if err != nil {
+	off, told := skew(begin, resp)
+	if !told {
 		return Finding{Result: Skip, Why: url + " does not say what time it is"}
 	}
-	took := time.Since(begin)
-	off := begin.Add(took / 2).Sub(theirs.Add(500 * time.Millisecond)).Round(time.Second) // the header has whole seconds
 	if off.Abs() < skewWarn {
 		return ok("within %v of %s", skewWarn, url)
 	}
-	f := Finding{Result: Warn, Why: fmt.Sprintf("the clock is %v %s that of %s", off.Abs(), map[bool]string{true: "ahead of", false: "behind"}[off > 0], url), Fix: setClock}
+	f := Finding{Result: Warn, Why: fmt.Sprintf("the clock is %v %s that of %s", off.Abs(), side(off), url), Fix: setClock}
 	if off.Abs() >= skewFail {
 		f.Result = Fail
 		f.Why += ": signatures are refused, hours of objects are wrong"
 	}
 	return f
+}
+
+// skew returns how far our clock is ahead of the one of who answers, to a request that was sent at begin.
+func skew(begin time.Time, resp *http.Response) (ahead time.Duration, told bool) {
+	theirs, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return 0, false
+	}
+	took := time.Since(begin)
+	return begin.Add(took / 2).Sub(theirs.Add(500 * time.Millisecond)).Round(time.Second), true // the header has whole seconds
+}
+
+func side(ahead time.Duration) string {
+	if ahead > 0 {
+		return "ahead of"
+	}
+	return "behind"
 }
 
 // checkFuture looks for what was written later than now: the clock went back since.

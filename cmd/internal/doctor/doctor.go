@@ -66,6 +66,7 @@ var Checks = []Check{
 	{"objects", "the object store is there, and honours put-if-absent", checkObjects},
 	{"log", "the log can be read, and its chain is in the object store", checkLog},
 	{"bus", "an external NATS is there, with JetStream", checkBus},
+	{"mesos", "the Mesos masters that are configured are there and take us, and logs can be read from their agents", checkMesos},
 	{"dags", "all DAG files compile", checkDAGs},
 }
 
