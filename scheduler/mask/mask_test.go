@@ -101,12 +101,30 @@ func FuzzStream(f *testing.F) {
 		if got = s.End(got); string(got) != want {
 			t.Fatalf("cut every %d bytes: got %q, want %q", step%7+1, got, want)
 		}
+		if again := resumed(m, text, int(step%7)+1); again != want {
+			t.Fatalf("resumed every %d bytes: got %q, want %q", step%7+1, again, want)
+		}
 		for _, secret := range []string{one, two} {
 			if len(secret) >= MinLength && !strings.Contains(secret, "*") && strings.Contains(want, secret) {
 				t.Errorf("%q is in %q", secret, want)
 			}
 		}
 	})
+}
+
+// resumed masks text by streams that are left wherever they come to, and resumed: what was held back comes again, a step at a time.
+func resumed(m *Masker, text string, step int) string {
+	var got []byte
+	s := NewStream(m)
+	for read, far := 0, 0; read < len(text); {
+		n := min(step, len(text)-read)
+		got = s.Next(got, []byte(text[read:read+n]))
+		if read += n; read > far {
+			far, read = read, read-s.Held()
+			s = Resume(m, s.Covered())
+		}
+	}
+	return string(s.End(got))
 }
 
 func BenchmarkStream(b *testing.B) {

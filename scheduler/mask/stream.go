@@ -13,6 +13,10 @@ type Stream struct {
 // NewStream returns one that has seen nothing. m is not nil.
 func NewStream(m *Masker) *Stream { return &Stream{m: m} }
 
+// Resume returns one that goes on where another stood: the next piece begins with what that one held back, of which it had covered so many bytes. Both
+// are what [Stream.Held] and [Stream.Covered] said of it. m masks the same secrets.
+func Resume(m *Masker, covered int) *Stream { return &Stream{m: m, covered: covered} }
+
 // Next takes the next piece, and appends to dst what can be said by now. dst must not be piece.
 func (s *Stream) Next(dst, piece []byte) []byte {
 	buf := piece
@@ -37,13 +41,16 @@ func (s *Stream) End(dst []byte) []byte {
 // Held returns how many bytes are held back.
 func (s *Stream) Held() int { return len(s.held) }
 
+// Covered returns how many of the bytes that are held back are the end of a secret that was masked.
+func (s *Stream) Covered() int { return s.covered }
+
 // scan appends buf masked to dst, up to rest, from where on it may be the beginning of a secret; with final, that is its end. Secrets that overlap
 // are one: else what is left of the second would be shown.
 func (s *Stream) scan(dst, buf []byte, final bool) (_ []byte, rest int) {
 	from := 0  // buf[from:] is not in dst yet
 	until := 0 // buf[:until] from the beginning of a secret on is masked, its stars are in dst
 	if s.covered > 0 {
-		from, until = min(s.covered, len(buf)), min(s.covered, len(buf))
+		from, until = min(s.covered, len(buf)), s.covered // after [Resume] it may be more than has come by now
 	}
 	for i := s.m.skip(buf, 0); i < len(buf); i = s.m.skip(buf, i+1) {
 		longest, more := s.m.match(buf[i:])
@@ -63,7 +70,7 @@ func (s *Stream) scan(dst, buf []byte, final bool) (_ []byte, rest int) {
 		until = max(until, i+longest)
 		from = until
 	}
-	s.covered = 0
+	s.covered = max(0, until-len(buf))
 	if from < len(buf) {
 		dst = append(dst, buf[from:]...)
 	}
