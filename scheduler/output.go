@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -15,6 +16,11 @@ const (
 	// MaxChecked is the most that is held against a schema: a value in memory takes many times the room of its text.
 	MaxChecked = 8 << 20
 )
+
+// OutputTooLarge says why an output of so many bytes, above MaxSpilled, can not be taken.
+func OutputTooLarge(size int64) string {
+	return fmt.Sprintf("has %d bytes, and %d (64 MiB) is the most that a task may put out; write it to an object, and put out its address", size, MaxSpilled)
+}
 
 // OutputRef says where an output is that is too large for a row.
 type OutputRef struct {

@@ -4,7 +4,6 @@ package localexec
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +15,7 @@ import (
 	"millrace/ingest/vfs"
 	"millrace/scheduler"
 	"millrace/scheduler/localexec/runner"
+	"millrace/scheduler/output"
 )
 
 var _ scheduler.OutputPlacer = (*Executor)(nil)
@@ -35,9 +35,6 @@ const (
 	outputsDir  = "outputs"
 	fetchingDir = "outputs-fetching"
 )
-
-// putTime is how long one output may take to be stored.
-const putTime = time.Minute
 
 // deliver hands reports on. Large outputs are put into the store first: the file stays until the runner hears that the report was taken, so
 // stopping anywhere puts the output again, and a report never names what is not there. What is large goes last, and what can not be stored now
@@ -85,22 +82,9 @@ func (e *Executor) spill(ctx context.Context, rep *scheduler.Report) error {
 	case problem != "":
 		rep.OutputError = problem
 		return nil
-	case !json.Valid(body):
-		rep.OutputError = "is not JSON"
-		return nil
 	}
-	short, cancel := context.WithTimeout(ctx, putTime)
-	defer cancel()
-	ref, err := e.opt.Outputs.Put(short, rep.Attempt, body, time.Now())
-	switch {
-	case err == nil:
-		rep.OutputRef = ref
-	case errors.Is(err, scheduler.ErrUnavailable), ctx.Err() != nil:
-		return err
-	default:
-		rep.OutputError = err.Error()
-	}
-	return nil
+	rep.OutputRef, rep.OutputError, err = output.Spill(ctx, e.opt.Outputs, rep.Attempt, body)
+	return err
 }
 
 // PlaceOutput implements scheduler.OutputPlacer. An object that is a file here is read where it is; any other is fetched.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -40,6 +41,32 @@ func (s *Store) Put(ctx context.Context, attempt string, body []byte, now time.T
 		return nil, fmt.Errorf("store output of attempt %s: %w", attempt, err)
 	default:
 		return nil, fmt.Errorf("store output of attempt %s: %w: %w", attempt, scheduler.ErrUnavailable, err)
+	}
+}
+
+// putTime is how long one output may take to be stored.
+const putTime = time.Minute
+
+// Putter stores outputs, as [Store] does.
+type Putter interface {
+	Put(ctx context.Context, attempt string, body []byte, now time.Time) (*scheduler.OutputRef, error)
+}
+
+// Spill puts an output that is too large for a row, for an executor. problem is why it can never be taken; an error says that it is to be tried again.
+func Spill(ctx context.Context, s Putter, attempt string, body []byte) (ref *scheduler.OutputRef, problem string, err error) {
+	if !json.Valid(body) {
+		return nil, "is not JSON", nil
+	}
+	short, cancel := context.WithTimeout(ctx, putTime)
+	defer cancel()
+	ref, err = s.Put(short, attempt, body, time.Now())
+	switch {
+	case err == nil:
+		return ref, "", nil
+	case errors.Is(err, scheduler.ErrUnavailable), ctx.Err() != nil:
+		return nil, "", err
+	default:
+		return nil, err.Error(), nil
 	}
 }
 

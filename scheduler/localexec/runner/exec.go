@@ -213,8 +213,7 @@ func openOutput(open func(string, int, fs.FileMode) (*os.File, error), name stri
 	case !info.Mode().IsRegular():
 		problem = "is not a plain file"
 	case info.Size() > scheduler.MaxSpilled:
-		problem = fmt.Sprintf("has %d bytes, and %d (64 MiB) is the most that a task may put out; write it to an object, and put out its address",
-			info.Size(), scheduler.MaxSpilled)
+		problem = scheduler.OutputTooLarge(info.Size())
 	case info.Size() > 0:
 		return f, info.Size(), ""
 	}
