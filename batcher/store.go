@@ -102,7 +102,7 @@ func CheckRemove(key string) error {
 }
 
 // removable are the prefixes of what may be removed.
-var removable = []string{PrefixMeta + "outputs/"}
+var removable = []string{PrefixMeta + "outputs/", PrefixMeta + "logs/"}
 
 // Limits of what [ObjectStore.PutIfAbsent] takes.
 const (

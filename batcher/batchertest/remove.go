@@ -35,7 +35,7 @@ func testRemove(t *testing.T, s batcher.ObjectStore) {
 			t.Fatalf("listed %+v, %v after remove", info, err)
 		}
 	}
-	for _, key := range []string{"tenant=t/source=s/x.ndjson.gz", batcher.PrefixChain + "l/i/0/1.json", batcher.PrefixMeta + "outputs/", ""} {
+	for _, key := range []string{"tenant=t/source=s/x.ndjson.gz", batcher.PrefixChain + "l/i/0/1.json", batcher.PrefixMeta + "outputs/", batcher.PrefixMeta + "logs/", batcher.PrefixMeta + "logs", ""} {
 		if err := r.Remove(ctx, key); !errors.Is(err, batcher.ErrRefused) {
 			t.Errorf("remove %q: got %v, want ErrRefused", key, err)
 		}
