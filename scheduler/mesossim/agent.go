@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 
 	"millrace/scheduler/mesos"
 )
@@ -63,6 +64,8 @@ type task struct {
 	limit     *timer
 	late      bool // max_completion_time is over
 	health    health
+	// credential is the user that the command is executed as, nil: this process's.
+	credential *syscall.Credential
 }
 
 func (c *Cluster) addAgent(o AgentOptions) {
@@ -236,13 +239,9 @@ func (a *agent) kill(framework, id string, policy *mesos.KillPolicy) {
 	if t == nil || t.over || t.killed || t.state.Terminal() {
 		return
 	}
-	grace := t.info.KillPolicy
-	if policy != nil && a.c.opt.HTTPCommandExecutor {
-		grace = policy
-	}
-	d := 3.0
-	if grace != nil && grace.GracePeriod != nil {
-		d = grace.GracePeriod.Nanoseconds.Seconds()
+	d := t.policy()
+	if policy != nil && policy.GracePeriod != nil && a.c.opt.HTTPCommandExecutor {
+		d = policy.GracePeriod.Nanoseconds.Seconds()
 	}
 	t.kill(d)
 }

@@ -4,7 +4,8 @@
 //
 // What it says and how is held against the traces of a real master and agent in package mesos: TestTraces replays every request of every trace and
 // compares every record of the answers. What was never observed on a real one, and is written after Mesos's protocol files only, says "unobserved" in its
-// comment: inverse offers and maintenance, what masters say of flags, roles and attributes, reservations, GPUs, offer constraints, limits of time, health checks, agents declared gone, frameworks without checkpoint.
+// comment: inverse offers and maintenance, what masters say of flags, roles and attributes, reservations, GPUs, offer constraints, limits of time, health checks, users of
+// tasks, what the fetcher does to archives, agents declared gone, frameworks without checkpoint.
 //
 //	framework ──call──▶ master (handler) ──▶ leader ──launch, kill, ack──▶ agent ──▶ process
 //	    ▲                                      │  ▲                          │
@@ -16,5 +17,5 @@
 // A leader's knowledge dies with it, as a real one's does: the registry (which agents there are) and what the agents know are all that a new leader has.
 //
 // Not done: executors of a framework's own, containers and images (a task that asks for one runs its command on this machine), volumes,
-// operations other than LAUNCH and LAUNCH_GROUP, protobuf, TLS, switching users, the fetcher's unpacking of archives.
+// operations other than LAUNCH and LAUNCH_GROUP, protobuf, TLS, limits of resources, the fetcher's cache.
 package mesossim

@@ -75,7 +75,7 @@ func (t *task) judge(h *mesos.HealthCheck, ok bool) {
 	}
 	s.failures++
 	if s.failures >= orElse(h.ConsecutiveFailures, 3) {
-		t.kill(3)
+		t.kill(t.policy())
 	}
 }
 

@@ -1,15 +1,11 @@
 package mesossim
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -114,11 +110,19 @@ func (t *task) close() {
 	t.health.next.stop()
 }
 
-// expire ends a task that took too long (unobserved).
+// expire ends a task that took too long: SIGTERM, and SIGKILL without any grace, whatever its kill policy says (unobserved; as in src/launcher/executor.cpp of Mesos).
 func (t *task) expire() {
 	t.late = true
 	t.signal(syscall.SIGTERM)
-	t.grace = t.a.c.after(t.a.c.opt.seconds(3), func() { t.signal(syscall.SIGKILL) })
+	t.grace = t.a.c.after(0, func() { t.signal(syscall.SIGKILL) })
+}
+
+// policy returns the seconds of grace that the task's own kill policy gives it.
+func (t *task) policy() float64 {
+	if p := t.info.KillPolicy; p != nil && p.GracePeriod != nil {
+		return p.GracePeriod.Nanoseconds.Seconds()
+	}
+	return 3
 }
 
 // kill asks a task to end, and makes it after so many seconds.
@@ -198,6 +202,11 @@ func (t *task) prepare() (*output, error) {
 		out.log("Version: %s", Version)
 		out.log("Starting task %s", t.info.TaskID.Value)
 	}
+	if err := t.become(stdout, stderr); err != nil {
+		out.log("%v", err)
+		out.close()
+		return nil, err
+	}
 	for _, uri := range t.info.Command.URIs {
 		if err := fetch(uri, t.dir); err != nil {
 			out.log("Failed to fetch '%s': %v", uri.Value, err)
@@ -216,75 +225,55 @@ func (t *task) runID() string {
 	return t.id
 }
 
-// fetch brings what a URI names into a sandbox.
-func fetch(uri mesos.URI, dir string) error {
-	name := uri.OutputFile
-	if name == "" {
-		name = path.Base(uri.Value)
-	}
-	mode := fs.FileMode(0o644)
-	if uri.Executable {
-		mode = 0o755
-	}
-	in, err := open(uri.Value)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(filepath.Join(dir, filepath.Clean("/"+name)), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
-}
-
-func open(uri string) (io.ReadCloser, error) {
-	if !strings.HasPrefix(uri, "http://") && !strings.HasPrefix(uri, "https://") {
-		return os.Open(strings.TrimPrefix(uri, "file://"))
-	}
-	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
-	defer stop()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, uri, nil)
-	if err != nil {
-		return nil, err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err == nil && res.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", uri, res.Status)
-	}
-	return io.NopCloser(strings.NewReader(string(body))), err
-}
-
-// command is what a task executes, in a process group of its own and with an environment that has nothing of this process's.
+// command is what a task executes, or a check of its health, in a process group of its own and with an environment that has nothing of this process's.
 func (t *task) command(info *mesos.CommandInfo, out *output) *exec.Cmd {
 	cmd := &exec.Cmd{Path: info.Value, Args: info.Arguments, Dir: t.dir, Stdout: out.stdout, Stderr: out.stderr}
 	if info.Shell == nil || *info.Shell {
 		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", info.Value}
+	} else if entrypoint := t.entrypoint(); info.Value == "" && entrypoint != "" {
+		cmd.Path, cmd.Args = entrypoint, append([]string{entrypoint}, info.Arguments...)
 	} else if !strings.Contains(info.Value, "/") {
 		cmd.Path = t.a.c.find(info.Value)
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: t.credential}
 	cmd.Env = []string{"PATH=" + t.a.c.opt.Path, "LIBPROCESS_PORT=0", "MESOS_AGENT_ENDPOINT=" + hostPort(t.a.port), "MESOS_ALLOCATION_ROLE=" + t.role,
 		"MESOS_CHECKPOINT=" + number(t.owner.Checkpoint), "MESOS_DIRECTORY=" + t.dir, "MESOS_EXECUTOR_ID=" + t.executor(),
 		"MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD=5secs", "MESOS_FRAMEWORK_ID=" + t.framework,
 		"MESOS_HTTP_COMMAND_EXECUTOR=" + number(t.a.c.opt.HTTPCommandExecutor), "MESOS_RECOVERY_TIMEOUT=15mins", "MESOS_SANDBOX=" + t.dir,
 		"MESOS_SLAVE_ID=" + t.a.id, "MESOS_SLAVE_PID=slave(1)@" + hostPort(t.a.port), "MESOS_SUBSCRIPTION_BACKOFF_MAX=2secs"}
-	if info.Environment != nil {
-		for _, v := range info.Environment.Variables {
-			value := v.Value
-			if v.Secret != nil && v.Secret.Value != nil {
-				value = string(v.Secret.Value.Data)
-			}
-			cmd.Env = append(cmd.Env, v.Name+"="+value)
-		}
+	cmd.Env = append(cmd.Env, variables(t.info.Command.Environment)...)
+	if info != t.info.Command {
+		cmd.Env = append(cmd.Env, variables(info.Environment)...)
 	}
 	return cmd
+}
+
+// entrypoint is the one that a task of the docker containerizer has instead of its image's, "" if it has that: there are no images here.
+func (t *task) entrypoint() string {
+	if c := t.info.Container; c != nil && c.Docker != nil {
+		for _, p := range c.Docker.Parameters {
+			if p.Key == "entrypoint" {
+				return p.Value
+			}
+		}
+	}
+	return ""
+}
+
+// variables are those of a message, as a process has them.
+func variables(e *mesos.Environment) []string {
+	if e == nil {
+		return nil
+	}
+	var out []string
+	for _, v := range e.Variables {
+		value := v.Value
+		if v.Secret != nil && v.Secret.Value != nil {
+			value = string(v.Secret.Value.Data)
+		}
+		out = append(out, v.Name+"="+value)
+	}
+	return out
 }
 
 // find looks a program up in the PATH of tasks.
