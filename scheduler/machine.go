@@ -11,7 +11,7 @@ type Machine struct {
 	// URIs are fetched before it starts.
 	URIs []URI `json:"uris,omitempty"`
 	// Health says how it shows that it works; nil: it runs, that is all.
-	Health *Health `json:"health,omitempty"`
+	Health *Health `json:"health_check,omitempty"`
 }
 
 // Port is one on which an attempt listens.
@@ -57,7 +57,7 @@ type Health struct {
 // HealthPort names a port: that of the number, or [Machine.Ports] by its index.
 type HealthPort struct {
 	Port  int `json:"port,omitempty"`
-	Index int `json:"index,omitempty"`
+	Index int `json:"port_index,omitempty"`
 }
 
 // HealthHTTP is a request that an attempt answers with 200 to 399.
@@ -66,4 +66,18 @@ type HealthHTTP struct {
 	// Scheme is "http" or "https", "" is http. Path begins with a slash, or is "".
 	Scheme string `json:"scheme,omitempty"`
 	Path   string `json:"path,omitempty"`
+}
+
+// Wishes returns the names of what is asked for, as DAG files have them.
+func (m *Machine) Wishes() []string {
+	var out []string
+	for _, one := range []struct {
+		name string
+		set  bool
+	}{{"user", m.User != ""}, {"ports", len(m.Ports) > 0}, {"uris", len(m.URIs) > 0}, {"health_check", m.Health != nil}} {
+		if one.set {
+			out = append(out, one.name)
+		}
+	}
+	return out
 }

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,6 +126,9 @@ func refusal(l *scheduler.Launch) string {
 		return fmt.Sprintf("the local executor has this machine alone, and can not choose by constraints (%s); name an executor that does, or remove them", l.Constraints[0])
 	case l.Resources != nil && l.Resources.GPU > 0:
 		return fmt.Sprintf("the local executor hands out no GPUs, and %d are asked for; name an executor that does, or take gpu out of resources", l.Resources.GPU)
+	case l.Machine != nil:
+		asked := strings.Join(l.Machine.Wishes(), ", ")
+		return fmt.Sprintf("the local executor starts programs as its own user and with nothing but what it has itself, and does not see to what is asked for (%s); name an executor that does, or remove it", asked)
 	}
 	return ""
 }

@@ -98,6 +98,9 @@ func TestRefused(t *testing.T) {
 		"constraint": {func(l *scheduler.Launch) {
 			l.Constraints = []scheduler.Constraint{{Attribute: "rack", Op: scheduler.OpUnlike, Value: "rack-9"}}
 		}, "can not choose by constraints ([rack, unlike, rack-9])"},
+		"machine": {func(l *scheduler.Launch) {
+			l.Machine = &scheduler.Machine{User: "other", Ports: make([]scheduler.Port, 1), URIs: []scheduler.URI{{Value: "/a"}}, Health: &scheduler.Health{Shell: "true"}}
+		}, "does not see to what is asked for (user, ports, uris, health_check)"},
 		"gpu": {func(l *scheduler.Launch) { l.Resources = &scheduler.Resources{GPU: 2} }, "hands out no GPUs, and 2 are asked for"},
 	} {
 		l := script("r1."+name+".-1.1", "true")

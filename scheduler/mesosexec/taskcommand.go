@@ -221,6 +221,20 @@ func (b *taskBuilder) fits() error {
 	if err != nil {
 		return err
 	}
+	if len(b.l.Argv) == 0 { // The agent hands on what it made of the image's entrypoint as a text within such JSON.
+		text, err := json.Marshal(c)
+		if err != nil {
+			return fmt.Errorf("encode command: %w", err)
+		}
+		twice, err := sent(struct {
+			Command string             `json:"command"`
+			Again   *mesos.Environment `json:"again,omitempty"`
+		}{string(text), c.Environment})
+		if err != nil {
+			return err
+		}
+		n = max(n, twice)
+	}
 	if n > maxMessage {
 		return fmt.Errorf("command, environment and input take %d bytes, and an agent of Mesos hands on %d at most; the input has %d: bound the batches of a run, with coalesce",
 			n, maxMessage, len(b.l.Input))

@@ -17,8 +17,10 @@ func TestLaunchSaysWhatIsAskedFor(t *testing.T) {
 		want       scheduler.Launch // of which only this is looked at
 	}{
 		{"nothing", "{run: x}", scheduler.Launch{}},
-		{"resources", "{run: x, resources: {cpu: 0.5, cpu_limit: 2, mem: 512MiB, disk: 1GiB, gpu: 2}}",
-			scheduler.Launch{Resources: &scheduler.Resources{CPU: 0.5, CPULimit: 2, Mem: 512 << 20, Disk: 1 << 30, GPU: 2}}},
+		{"resources", "{run: x, resources: {cpu: 0.5, cpu_limit: 2, mem: 512MiB, mem_limit: 1GiB, disk: 1GiB, gpu: 2}}",
+			scheduler.Launch{Resources: &scheduler.Resources{CPU: 0.5, CPULimit: 2, Mem: 512 << 20, MemLimit: 1 << 30, Disk: 1 << 30, GPU: 2}}},
+		{"machine", "{run: x, user: ann, ports: 1, uris: /opt/tool, health_check: {tcp: {port_index: 0}}}", scheduler.Launch{Machine: &scheduler.Machine{
+			User: "ann", Ports: make([]scheduler.Port, 1), URIs: []scheduler.URI{{Value: "/opt/tool"}}, Health: &scheduler.Health{TCP: &scheduler.HealthPort{}}}}},
 		{"constraints", "{run: x, constraints: [[rack, unlike, rack-9], [gpu, exists]]}",
 			scheduler.Launch{Constraints: []scheduler.Constraint{{Attribute: "rack", Op: "unlike", Value: "rack-9"}, {Attribute: "gpu", Op: "exists"}}}},
 	} {
@@ -30,7 +32,7 @@ func TestLaunchSaysWhatIsAskedFor(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if diff := cmp.Diff(tt.want, scheduler.Launch{Resources: l.Resources, Constraints: l.Constraints}); diff != "" {
+				if diff := cmp.Diff(tt.want, scheduler.Launch{Resources: l.Resources, Constraints: l.Constraints, Machine: l.Machine}); diff != "" {
 					t.Errorf("try %d (-want +got):\n%s", try, diff)
 				}
 			}

@@ -59,7 +59,7 @@ func everything() []*sdk.DAG {
 	d.Defaults(sdk.Env("A", "b"), sdk.Executor("cluster"), sdk.Pool("db", 3), sdk.Priority(5), sdk.InfraRetry(7),
 		sdk.Retry{Limit: 5, Delay: time.Second, Backoff: 2, MaxDelay: time.Minute, Jitter: true, OnExit: []int{1}, NeverOn: []int{2}},
 		sdk.Timeouts{Queue: time.Hour, Start: time.Minute, Run: 2 * time.Hour, Heartbeat: 10 * time.Second, Grace: 5 * time.Second},
-		sdk.Resources{CPU: 0.5, CPULimit: 2, Mem: 1 << 30, Disk: 10 << 30, GPU: 1}, sdk.Constraints(sdk.Constraint{Attribute: "rack", Op: sdk.OpUnlike, Value: "rack-9"}), sdk.AtLeastOnceFast(true))
+		sdk.Resources{CPU: 0.5, CPULimit: 2, Mem: 1 << 30, MemLimit: 2 << 30, Disk: 10 << 30, GPU: 1}, sdk.User("loader"), sdk.Constraints(sdk.Constraint{Attribute: "rack", Op: sdk.OpUnlike, Value: "rack-9"}), sdk.AtLeastOnceFast(true))
 	rules(d)
 	tables := sdk.Params(d, table{Name: "raw", Sample: 0.5})
 	tasks(d, other, tables)
@@ -108,10 +108,21 @@ func kinds(p sdk.Place, prefix string, other *sdk.DAG) {
 		sdk.Executor("local"), sdk.Pool("disk", 2), sdk.Priority(9), sdk.InfraRetry(1),
 		sdk.Retry{Limit: 3, Delay: 2 * time.Second, Backoff: 3, MaxDelay: time.Hour, Jitter: true, OnExit: []int{3}, NeverOn: []int{4}},
 		sdk.Timeouts{Queue: time.Minute, Start: time.Second, Run: time.Hour, Heartbeat: 20 * time.Second, Grace: time.Second},
-		sdk.Resources{CPU: 2, CPULimit: 4, Mem: 1 << 20, Disk: 1 << 20, GPU: 2},
+		sdk.Resources{CPU: 2, CPULimit: 4, Mem: 1 << 20, MemLimit: 2 << 20, Disk: 1 << 20, GPU: 2}, sdk.User("copier"),
+		sdk.Ports(sdk.Port{}, sdk.Port{Host: 31005}),
+		sdk.Fetch(sdk.URI{Value: "https://files.example/load.tar.gz", Cache: true}, sdk.URI{Value: "https://files.example/load", Executable: true, OutputFile: "bin/load"},
+			sdk.URI{Value: "https://files.example/data.zip", Plain: true}),
+		sdk.HealthCheck{HTTP: &sdk.HTTPCheck{Port: sdk.CheckedPort{Index: 1}, Path: "/healthz", TLS: true}, Delay: sdk.Immediately, Interval: time.Second, Timeout: time.Minute,
+			Grace: time.Hour, Failures: 5},
 		sdk.Constraints(sdk.Constraint{Attribute: "zone", Op: sdk.OpGroupBy, Value: "3"}, sdk.Constraint{Attribute: "ssd", Op: sdk.OpExists}), sdk.AtLeastOnceFast(true),
 		sdk.TaskEvents{Success: []string{"log"}, Failure: []string{"ops"}, Cancelled: []string{"ops"}, Retry: []string{"log"}, Skipped: []string{"log"}})
-	sdk.Container[row](p, prefix+"boxed", sdk.Image{Ref: "registry.example/load:1.4", Args: []string{"--day", sdk.Text("params.name")}, Pull: sdk.PullAlways})
+	sdk.Container[row](p, prefix+"boxed", sdk.Image{Ref: "registry.example/load:1.4", Args: []string{"--day", sdk.Text("params.name")}, Pull: sdk.PullAlways,
+		Box: &sdk.Box{Containerizer: sdk.ContainerizerDocker, Network: sdk.NetworkBridge, Privileged: true, Parameters: map[string][]string{"shm-size": {"1g"}},
+			Volumes: []sdk.Volume{{Path: "/data", HostPath: "/srv/data", ReadOnly: true}, {Path: "/scratch", Name: "scratch", Driver: "rexray"}}}},
+		sdk.Ports(sdk.Port{Container: 53, UDP: true}, sdk.Port{Container: 8080}), sdk.HealthCheck{TCP: &sdk.CheckedPort{Number: 8080}})
+	sdk.Container[row](p, prefix+"checked", sdk.Image{Ref: "registry.example/load:1.4"}, sdk.Ports(sdk.Port{}), sdk.HealthCheck{TCP: &sdk.CheckedPort{}})
+	sdk.Container[row](p, prefix+"asked", sdk.Image{Ref: "registry.example/load:1.4"}, sdk.HealthCheck{Command: []string{"true"}})
+	sdk.Container[row](p, prefix+"called", sdk.Image{Ref: "registry.example/load:1.4"}, sdk.HealthCheck{HTTP: &sdk.HTTPCheck{Port: sdk.CheckedPort{Number: 80}}})
 	sdk.HTTP[row](p, prefix+"http", sdk.Request{Method: "PUT", URL: "https://api.example/v1/jobs", Headers: map[string]string{"Authorization": "env:AUTH"},
 		Body: map[string]any{"run": sdk.Text("run.id"), "n": 3}, Expect: []string{"200-299", "409"}, Timeout: time.Minute})
 	sdk.HTTP[row](p, prefix+"job", sdk.Request{Connection: "conn:partner", URL: "/jobs/" + sdk.Text("run.id")})
@@ -228,19 +239,20 @@ func TestWords(t *testing.T) {
 	for key, have := range map[string][]string{
 		"tasks.*.rule": words(sdk.AllSuccess, sdk.AllFailed, sdk.AllDone, sdk.AllDoneMinOneSuccess, sdk.AllSkipped, sdk.OneFailed, sdk.OneSuccess, sdk.OneDone,
 			sdk.NoneFailed, sdk.NoneFailedMinOneSuccess, sdk.NoneSkipped, sdk.Always),
-		"on[].order":                     words(sdk.FIFO, sdk.LIFO, sdk.LatestOnly),
-		"on[].coalesce.mode":             words(sdk.AllBatches, sdk.LatestBatch),
-		"on[].when_paused":               words(sdk.PausedHold, sdk.PausedDrop, sdk.PausedLatest),
-		"on[].catchup.policy":            words(sdk.CatchupAll, sdk.CatchupLatest, sdk.CatchupSkip),
-		"concurrency.when_full":          words(sdk.WhenFullQueue, sdk.WhenFullSkip, sdk.WhenFullCancelRunning, sdk.WhenFullFail, sdk.WhenFullCoalesce),
-		"tasks.*.approval.on_expire":     words(sdk.Reject, sdk.Approve, sdk.SkipQuestion),
-		"tasks.*.approval.on_reject":     words(sdk.RejectSkips, sdk.RejectFails),
-		"tasks.*.pull":                   words(sdk.PullMissing, sdk.PullAlways),
-		"tasks.*.retry.jitter":           {"full", "none"}, // a bool here
-		"defaults.retry.jitter":          {"full", "none"},
-		"tasks.*.dag.inputs":             {"all", "none"},
-		"params.*.type":                  {"string", "integer", "number", "boolean", "array", "object"}, // types of Go; an object is for DAG files
-		"tasks.*.approval.params.*.type": {"string", "integer", "number", "boolean", "array", "object"},
+		"on[].order":                      words(sdk.FIFO, sdk.LIFO, sdk.LatestOnly),
+		"on[].coalesce.mode":              words(sdk.AllBatches, sdk.LatestBatch),
+		"on[].when_paused":                words(sdk.PausedHold, sdk.PausedDrop, sdk.PausedLatest),
+		"on[].catchup.policy":             words(sdk.CatchupAll, sdk.CatchupLatest, sdk.CatchupSkip),
+		"concurrency.when_full":           words(sdk.WhenFullQueue, sdk.WhenFullSkip, sdk.WhenFullCancelRunning, sdk.WhenFullFail, sdk.WhenFullCoalesce),
+		"tasks.*.approval.on_expire":      words(sdk.Reject, sdk.Approve, sdk.SkipQuestion),
+		"tasks.*.approval.on_reject":      words(sdk.RejectSkips, sdk.RejectFails),
+		"tasks.*.pull":                    words(sdk.PullMissing, sdk.PullAlways),
+		"tasks.*.container.containerizer": words(sdk.ContainerizerMesos, sdk.ContainerizerDocker),
+		"tasks.*.retry.jitter":            {"full", "none"}, // a bool here
+		"defaults.retry.jitter":           {"full", "none"},
+		"tasks.*.dag.inputs":              {"all", "none"},
+		"params.*.type":                   {"string", "integer", "number", "boolean", "array", "object"}, // types of Go; an object is for DAG files
+		"tasks.*.approval.params.*.type":  {"string", "integer", "number", "boolean", "array", "object"},
 	} {
 		i := slices.IndexFunc(spec.Keys(), func(k spec.Key) bool { return k.Path == key })
 		if i < 0 {

@@ -18,13 +18,19 @@ type Image struct {
 	// Run replaces the image's own entrypoint; Args are appended to it. One of the two at most, in which ${{ }} is as in a DAG file.
 	Run, Args []string
 	Pull      Pull
+	// Box is what goes with it; nil is what the installation has.
+	Box *Box
 }
 
 // Container adds a task that runs in a container, for executors that run images.
 func Container[Out any](p Place, id string, i Image, opts ...Option) *Step[Out] {
 	o := object{{"image", i.Ref}}
 	o = o.unless(len(i.Run) == 0, "run", i.Run).unless(len(i.Args) == 0, "args", i.Args)
-	return added[Out](p, id, o.unless(i.Pull == "", "pull", i.Pull), opts)
+	o = o.unless(i.Pull == "", "pull", i.Pull)
+	if i.Box != nil {
+		o = o.with("container", i.Box.describe())
+	}
+	return added[Out](p, id, o, opts)
 }
 
 // Request is a request of HTTP; docs/operators.md says where ${{ }} may stand in it, and what it reaches.

@@ -148,7 +148,10 @@ type placed struct {
 }
 
 // ownKeys are where the keys of a task stand that go with another one, use or image, which may come after them.
-type ownKeys struct{ with, args, pull ast.Node }
+type ownKeys struct {
+	with, args, pull, container ast.Node
+	box                         scheduler.Container // of container
+}
 
 func (b *builder) rootFields(root ast.Node) fields {
 	known := with(with(b.dagLimitFields(), b.noticeFields()), fields{

@@ -27,13 +27,16 @@ func (b *builder) image(n ast.Node, t *scheduler.Task) {
 func (b *builder) finishImage(p *placed, t *scheduler.Task, run ast.Node) {
 	at := p.own
 	if t.Container == nil {
-		for key, n := range map[string]ast.Node{"args": at.args, "pull": at.pull} {
+		for key, n := range map[string]ast.Node{"args": at.args, "pull": at.pull, "container": at.container} {
 			if n != nil {
 				b.errorf(n, "add image, or write the arguments into run", "task %q has %s, and no image", t.ID, key)
 			}
 		}
 		return
 	}
+	box := p.own.box
+	box.Image = t.Container.Image
+	t.Container = &box
 	if at.pull != nil {
 		if t.Container.Pull = b.oneOf(at.pull, "pull", pulls); t.Container.Pull == scheduler.PullMissing {
 			t.Container.Pull = "" // is the default, and has one spelling in the compiled form

@@ -18,7 +18,8 @@ type Key struct {
 	// Doc says what the key does.
 	Doc string
 
-	schema node // of a value that is not a mapping; nil if it has to be one
+	schema node // of a value that is not a mapping, or a list of them; nil if it has to be one
+	item   node // of an element of a list that is not a mapping; nil if it has to be one
 	// again says that it means what the same key of a task means.
 	again bool
 }
@@ -55,6 +56,9 @@ var (
 	}}}
 )
 
+// ruleWord is a rule of nothing but its kind.
+var ruleWord = node{"type": "string", "enum": []string{"manual", "batch"}}
+
 func oneOrMore(one node) node {
 	return node{"anyOf": []node{one, {"type": "array", "items": one}}}
 }
@@ -73,7 +77,7 @@ func (v value) or(mapping string) value { return value{v.name + ", or " + mappin
 // Keys returns all keys that this version knows, in the order in which people write them; not to be changed.
 func Keys() []Key { return allKeys }
 
-var allKeys = slices.Concat(dagKeys, paramKeys, ruleKeys, noticeKeys, groupKeys, under("defaults", sharedKeys), taskKeys, foreachKeys, operatorKeys,
+var allKeys = slices.Concat(dagKeys, paramKeys, ruleKeys, noticeKeys, groupKeys, under("defaults", sharedKeys), taskKeys, foreachKeys, operatorKeys, machineKeys,
 	under("tasks.*", sharedKeys), under("tasks.*", taskNoticeKeys), partKeys(scheduler.PartSetup, setupKeys), partKeys(scheduler.PartTeardown, teardownKeys))
 
 var dagKeys = []Key{
@@ -109,7 +113,7 @@ var paramKeys = []Key{
 }
 
 var ruleKeys = []Key{
-	is("on", value{"list of rules", nil}, "What starts runs. Without it, only people do."),
+	is("on", value{"list of rules", ruleWord}, "What starts runs. Without it, only people do.").of(ruleWord),
 	is("on[].id", anyID, "Name of the rule, by which the ledger knows it: an edit keeps it. Default: its kind."),
 	is("on[].batch", value{"true, or mapping", node{"type": "boolean", "enum": []bool{true}}}, "Batches that start runs: those that match all that is below."),
 	is("on[].batch.source", anyScalar, "Of this source; * or nothing: of all."),
@@ -181,9 +185,11 @@ var sharedKeys = []Key{
 	is("resources.cpu", value{"number", node{"type": "number", "minimum": 0, "maximum": maxCores}}, "So many cores, such as 0.5."),
 	is("resources.cpu_limit", value{"number", node{"type": "number", "minimum": 0, "maximum": maxCores}}, "It may take so many if they are idle. Default: what the executor permits."),
 	is("resources.mem", size, "So much memory."),
+	is("resources.mem_limit", size, "It may take so much if there is some to spare. Default: what mem says."),
 	is("resources.disk", size, "So much room on disk."),
 	is("resources.gpu", count(maxDevices), "So many GPUs. The local executor refuses a task that wants one."),
 	is("constraints", constraintList, "Machines on which it may run: each is [attribute, operator] or [attribute, operator, value], see tasks.md. The local executor refuses them."),
+	is("user", anyText, "The user of the machine that it runs as. Default: what the executor says. The local executor refuses it."),
 	is("at_least_once_fast", boolean, "An attempt that the executor does not reach is given up and tried again at once, while it may still run. Default: only after the unreachable grace."),
 }
 
@@ -193,6 +199,12 @@ var constraintList = value{"list of constraints", node{"type": "array", "maxItem
 
 func is(path string, v value, doc string) Key {
 	return Key{Path: path, Type: v.name, Doc: doc, schema: v.schema}
+}
+
+// of returns a key whose list may have elements that are no mappings.
+func (k Key) of(item node) Key {
+	k.item = item
+	return k
 }
 
 // under returns keys as they stand below a path.

@@ -44,6 +44,7 @@ func (b *builder) operators(known fields, t *scheduler.Task) {
 // finishOperator checks what needs the whole task.
 func (b *builder) finishOperator(p *placed, t *scheduler.Task, run ast.Node) {
 	b.finishImage(p, t, run)
+	b.finishMachine(p, t)
 	if t.Kind == KindCommand || t.Kind == scheduler.KindImage {
 		return
 	}

@@ -176,7 +176,7 @@ func (b *builder) finishParked(p *placed, t *scheduler.Task) {
 		}
 	}
 	t.Executor, t.InfraRetry, t.Pool, t.PoolSlots, t.Priority = "", 0, "", 0, 0
-	t.Resources, t.Constraints, t.Fast = nil, nil, false
+	t.Resources, t.Constraints, t.Machine, t.Fast = nil, nil, nil, false
 	if !b.has(p.value, "retry") {
 		t.Retry = scheduler.Retry{}
 	}

@@ -25,6 +25,7 @@ const executorLocal = "local"
 type asks struct {
 	resources   scheduler.Resources
 	constraints []scheduler.Constraint
+	user        string
 	fast        bool
 }
 
@@ -32,6 +33,7 @@ func (b *builder) askFields(a *asks) fields {
 	return fields{
 		"resources":          func(v ast.Node) { b.resources(v, &a.resources) },
 		"constraints":        func(v ast.Node) { a.constraints = b.constraints(v) },
+		"user":               func(v ast.Node) { a.user = b.user(v) },
 		"at_least_once_fast": func(v ast.Node) { a.fast = b.boolean(v, "at_least_once_fast") },
 	}
 }
@@ -42,6 +44,12 @@ func (a *asks) set(t *scheduler.Task) {
 		t.Resources = &a.resources
 	}
 	t.Constraints, t.Fast = a.constraints, a.fast
+	if a.user != "" {
+		if t.Machine == nil {
+			t.Machine = &scheduler.Machine{}
+		}
+		t.Machine.User = a.user
+	}
 }
 
 // resources reads the keys that change what r says already.
@@ -50,11 +58,15 @@ func (b *builder) resources(n ast.Node, r *scheduler.Resources) {
 		"cpu":       func(v ast.Node) { r.CPU = b.float(v, "cpu", 0, maxCores) },
 		"cpu_limit": func(v ast.Node) { r.CPULimit = b.float(v, "cpu_limit", 0, maxCores) },
 		"mem":       func(v ast.Node) { r.Mem = b.size(v, "mem") },
+		"mem_limit": func(v ast.Node) { r.MemLimit = b.size(v, "mem_limit") },
 		"disk":      func(v ast.Node) { r.Disk = b.size(v, "disk") },
 		"gpu":       func(v ast.Node) { r.GPU = int(b.integer(v, "gpu", maxDevices)) },
 	})
 	if r.CPULimit > 0 && r.CPULimit < r.CPU {
 		b.errorf(n, "raise cpu_limit, or leave it out for no limit", "cpu_limit is %g, less than cpu, which is %g", r.CPULimit, r.CPU)
+	}
+	if r.MemLimit > 0 && r.MemLimit < r.Mem {
+		b.errorf(n, "raise mem_limit, or leave it out for no more than mem", "mem_limit is %d bytes, less than mem, which is %d", r.MemLimit, r.Mem)
 	}
 }
 
@@ -185,6 +197,8 @@ func localRefuses(t *scheduler.Task) string {
 		return "has one machine, and refuses constraints"
 	case t.Resources != nil && t.Resources.GPU > 0:
 		return "hands out no GPUs"
+	case t.Machine != nil:
+		return "gives a task no " + strings.Join(t.Machine.Wishes(), ", no ")
 	}
 	return ""
 }

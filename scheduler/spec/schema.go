@@ -54,8 +54,11 @@ func valueSchema(k *Key) node {
 	case one && several:
 		deep = node{"anyOf": []node{mappingSchema(k.Path), {"type": "array", "items": mappingSchema(k.Path + "[]")}}}
 	case several:
-		word := node{"type": "string", "enum": []string{"manual", "batch"}} // a rule of nothing but its kind
-		deep = node{"anyOf": []node{word, {"type": "array", "items": node{"anyOf": []node{word, mappingSchema(k.Path + "[]")}}}}}
+		items := mappingSchema(k.Path + "[]")
+		if k.item != nil {
+			items = node{"anyOf": []node{k.item, items}}
+		}
+		deep = node{"type": "array", "items": items}
 	case one:
 		deep = mappingSchema(k.Path)
 	}

@@ -248,7 +248,7 @@ func TestMisplacedKey(t *testing.T) {
 	for src, want := range map[string]string{
 		"dag: d\nretry: 3\ntasks: {a: {run: x}}\n":            "retry is a key of defaults and of a task",
 		"dag: d\ntasks: {a: {run: x, cron: '@daily'}}\n":      "cron is a key of a rule of on",
-		"dag: d\ntasks: {a: {run: x, retry: {grace: 10s}}}\n": "grace is a key of defaults.timeout and of a task's timeout",
+		"dag: d\ntasks: {a: {run: x, retry: {grace: 10s}}}\n": "grace is a key of defaults.timeout and of a task's health_check and of a task's timeout",
 	} {
 		_, err := Compile("f.yaml", []byte(src))
 		var faults Errors

@@ -25,7 +25,7 @@ var ownOfTasks = []string{"needs", "rule", "group", "cache"}
 // partKeys returns the keys of setup or teardown: its own, and those of a task.
 func partKeys(part string, own []Key) []Key {
 	out := slices.Clone(own)
-	for _, k := range slices.Concat(taskKeys, operatorKeys, under("tasks.*", sharedKeys), under("tasks.*", taskNoticeKeys)) {
+	for _, k := range slices.Concat(taskKeys, operatorKeys, machineKeys, under("tasks.*", sharedKeys), under("tasks.*", taskNoticeKeys)) {
 		rest, ok := strings.CutPrefix(k.Path, "tasks.*.")
 		if name, _, _ := strings.Cut(rest, "."); ok && !slices.Contains(ownOfTasks, name) {
 			k.Path, k.again = part+".*."+rest, true

@@ -101,7 +101,7 @@ func (b *builder) task(p *placed) scheduler.Task {
 		"pull":        func(v ast.Node) { p.own.pull = v },
 		"on_event":    func(v ast.Node) { t.OnEvent = b.onEvent(v, taskEvents) },
 	})
-	known = with(b.outputFields(&t), known)
+	known = with(b.machineFields(p, &t), with(b.outputFields(&t), known))
 	b.operators(known, &t)
 	b.partFields(p, &t, known)
 	b.mapping(p.value, what, known)
