@@ -218,11 +218,13 @@ func (l *mesosLoad) place() ([]match.Accept, []mesos.ID) {
 	}
 	l.stale = true
 	in := match.Input{Now: begun}
+	room := 0.0
 	for _, o := range l.offers {
 		in.Offers = append(in.Offers, o)
+		room += offeredCPUs(&o) / l.o.CPUs
 	}
 	needs := []match.Need{{Name: mesos.CPUs, Amount: match.Wanted(l.o.CPUs)}, {Name: mesos.Mem, Amount: match.Wanted(l.o.Mem)}}
-	for i := l.next; i < l.limit(); i++ {
+	for i := l.next; i < min(l.limit(), l.next+int(room)+1); i++ { // The last of them is there to be told why it has no place.
 		in.Asks = append(in.Asks, match.Ask{ID: taskPrefix + strconv.Itoa(i), Rank: i, Needs: needs})
 	}
 	if len(in.Asks) == 0 && !l.o.Cold && l.next < len(l.tasks) {
@@ -247,6 +249,16 @@ func (l *mesosLoad) place() ([]match.Accept, []mesos.ID) {
 		return out.Accepts, out.Unused
 	}
 	return out.Accepts, nil
+}
+
+func offeredCPUs(o *mesos.Offer) float64 {
+	sum := 0.0
+	for i := range o.Resources {
+		if r := &o.Resources[i]; r.Name == mesos.CPUs && r.Scalar != nil {
+			sum += r.Scalar.Value
+		}
+	}
+	return sum
 }
 
 // accept launches.

@@ -105,6 +105,14 @@ func unique[T cmp.Ordered](in []T) []T {
 	return slices.Compact(out)
 }
 
+// alike reports whether two asks differ in nothing but ID and Rank.
+func alike(a, b *Ask) bool {
+	return a.Group == b.Group && a.Reach == b.Reach && slices.Equal(a.Roles, b.Roles) && slices.Equal(a.Avoid, b.Avoid) && slices.Equal(a.Constraints, b.Constraints) &&
+		slices.EqualFunc(a.Needs, b.Needs, func(m, n Need) bool {
+			return m.Name == n.Name && m.Amount == n.Amount && m.Count == n.Count && slices.Equal(m.Numbers, n.Numbers) && slices.Equal(m.Items, n.Items)
+		})
+}
+
 // keys returns two texts. The first is equal for asks that may use the same agents, as far as what they need does not matter; the second for
 // those that need the same.
 func (a *Ask) keys(needs []want) (frame, amounts string) {

@@ -313,7 +313,7 @@ func enough(resources map[string]pile, a *Ask) bool {
 	return true
 }
 
-// BenchmarkPlace places 2,000 asks on 1,000 offers: asks of 20 shapes, and asks of which each is a shape of its own, or looks at the others.
+// BenchmarkPlace places 2,000 asks on 1,000 offers: asks of one shape, of 20 shapes, and asks of which each is a shape of its own, or looks at the others.
 func BenchmarkPlace(b *testing.B) {
 	var offers []mesos.Offer
 	for i := range 1000 {
@@ -323,6 +323,8 @@ func BenchmarkPlace(b *testing.B) {
 		name string
 		ask  func(i int, a *Ask)
 	}{
+		{"one shape", func(int, *Ask) {}},
+		{"one shape, none fits", func(_ int, a *Ask) { a.Needs[0].Amount = Amount(99000) }},
 		{"20 shapes", func(i int, a *Ask) { a.Needs[0].Amount = Amount(100 + 200*(i%20)) }},
 		{"2000 shapes", func(i int, a *Ask) { a.Needs[0].Amount = Amount(2000 + i) }},
 		{"spread", func(_ int, a *Ask) { with(scheduler.Constraint{Attribute: "rack", Op: scheduler.OpGroupBy})(a) }},

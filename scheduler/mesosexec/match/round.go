@@ -55,6 +55,12 @@ func (r *round) turns(asks []Ask) []turn {
 	}
 	out := make([]turn, 0, len(asks))
 	for i := range asks {
+		if last := i - 1; last >= 0 && alike(&asks[last], &asks[i]) { // As the items of a mapped task are.
+			t := out[last]
+			t.ask = &asks[i]
+			out = append(out, t)
+			continue
+		}
 		t := turn{ask: &asks[i]}
 		for _, n := range normal(asks[i].Needs) {
 			name, all := r.names.of(n.Name), One
