@@ -76,13 +76,14 @@ type archivedNow struct {
 	Bytes   int64 `json:"bytes"`
 	Batches int   `json:"batches"`
 	Outputs int   `json:"outputs"`
+	Logs    int   `json:"logs"`
 }
 
 func newArchiveNow(g *global) *cobra.Command {
 	c := &cobra.Command{
 		Use: "now", Short: "Archive and forget what is older than store.retention, as is done once a day", Args: exactArgs(0),
 		Long: `Archive and forget what is older than store.retention, as is done once a day anyway: runs that ended before, batches that were cut before
-and are needed by nothing, and large outputs that nothing names.`,
+and are needed by nothing, large outputs that nothing names, and logs in the object store of runs that are forgotten.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			api, err := g.client()
 			if err != nil {
@@ -93,8 +94,8 @@ and are needed by nothing, and large outputs that nothing names.`,
 				return err
 			}
 			return printOne(g, done, fmt.Sprint(done.v.Runs), func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "runs\t%d, in %d objects of %s\nbatches\t%d\noutputs\t%d\n",
-					done.v.Runs, done.v.Objects, bytesText(done.v.Bytes), done.v.Batches, done.v.Outputs)
+				_, err := fmt.Fprintf(w, "runs\t%d, in %d objects of %s\nbatches\t%d\noutputs\t%d\nlogs\tof %d runs\n",
+					done.v.Runs, done.v.Objects, bytesText(done.v.Bytes), done.v.Batches, done.v.Outputs, done.v.Logs)
 				return err
 			})
 		},

@@ -74,7 +74,7 @@ func newRig(t *testing.T, change ...func(*Deps, *Options)) *rig {
 		Resume:   resumeOnce(),
 		Outbox:   r.store, Notifications: fakeNotifications{r.store},
 		Prune: func(context.Context) (any, error) {
-			return map[string]int{"runs": 2, "objects": 1, "bytes": 9, "batches": 0, "outputs": 0}, nil
+			return map[string]int{"runs": 2, "objects": 1, "bytes": 9, "batches": 0, "outputs": 0, "logs": 0}, nil
 		},
 		Metrics: r.reg,
 	}

@@ -170,6 +170,26 @@ func (s *Store) Known(ctx context.Context, ids []string) ([]string, error) {
 	return out, nil
 }
 
+// RunsKept returns those of the ids whose runs are in the store, and not forgotten.
+func (s *Store) RunsKept(ctx context.Context, ids []string) (map[string]bool, error) {
+	kept := map[string]bool{}
+	if len(ids) == 0 {
+		return kept, nil
+	}
+	args := make([]any, 0, len(ids))
+	for _, id := range ids {
+		args = append(args, id)
+	}
+	err := s.read(ctx, "runs_kept", func(v view) error {
+		found, err := all(v, scanText, "SELECT id FROM run WHERE id IN "+marks(len(ids)), args...)
+		for _, id := range found {
+			kept[id] = true
+		}
+		return err
+	})
+	return kept, err
+}
+
 func (s *Store) knownOf(ctx context.Context, ids []string) ([]string, error) {
 	doc, err := json.Marshal(ids)
 	if err != nil {

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -64,6 +65,10 @@ func TestPrune(t *testing.T) {
 		if err := s.readDB.QueryRow("SELECT COUNT(*) FROM " + table).Scan(&n); err != nil || n != all-113 {
 			t.Errorf("%s: got %d rows, %v, want %d", table, n, err, all-113)
 		}
+	}
+	kept, err := s.RunsKept(t.Context(), []string{runs[0].ID, runs[1].ID, "none", runs[all-1].ID})
+	if want := map[string]bool{runs[1].ID: true, runs[all-1].ID: true}; err != nil || !maps.Equal(kept, want) {
+		t.Errorf("runs kept: got %v, %v, want %v", kept, err, want)
 	}
 	if got, err := s.Prune(t.Context(), before); err != nil || got != (Pruned{}) {
 		t.Errorf("again: got %+v, %v, want nothing", got, err)

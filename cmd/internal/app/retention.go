@@ -12,6 +12,7 @@ import (
 	"millrace/scheduler/archive"
 	taskout "millrace/scheduler/output"
 	"millrace/scheduler/sqlstore"
+	"millrace/scheduler/tasklog"
 )
 
 // The store is pruned once a day, and soon after a start, when the process has more urgent things behind it: one that is restarted more
@@ -25,14 +26,15 @@ const (
 type pruned struct {
 	archive.Done
 	sqlstore.Pruned
-	// Cached are entries of the cache, Outputs objects.
-	Cached, Outputs int
+	// Cached are entries of the cache, Outputs objects, and Logs the runs whose logs were in the object store.
+	Cached, Outputs, Logs int
 }
 
 // history is what rounds of pruning work on.
 type history struct {
 	store   *sqlstore.Store
 	outputs *taskout.Store
+	logs    *tasklog.Store
 	keeper  *archive.Keeper
 	mu      sync.Mutex // held during a round
 }
@@ -44,6 +46,7 @@ type answer struct {
 	Bytes   int64 `json:"bytes"`
 	Batches int   `json:"batches"`
 	Outputs int   `json:"outputs"`
+	Logs    int   `json:"logs"`
 }
 
 // now makes a round at a person's word.
@@ -53,7 +56,7 @@ func (h *history) now(keep func() time.Duration) func(context.Context) (any, err
 			return nil, fmt.Errorf("store.retention is 0s, so that everything is kept: %w", scheduler.ErrInvalid)
 		}
 		p, err := h.round(ctx, time.Now().Add(-keep()))
-		return answer{p.Runs, p.Objects, p.Bytes, p.Batches, p.Outputs}, err
+		return answer{p.Runs, p.Objects, p.Bytes, p.Batches, p.Outputs, p.Logs}, err
 	}
 }
 
@@ -62,7 +65,7 @@ func (a *app) newHistory(s *scheduling, outputs *taskout.Store) *history {
 	keeper := archive.NewKeeper(s.store, a.objects, archive.Options{
 		Executors: s.executors, Drop: func() bool { return !a.live.Load().Store.Archive },
 	})
-	return &history{store: s.store, outputs: outputs, keeper: keeper}
+	return &history{store: s.store, outputs: outputs, logs: tasklog.New(a.objects), keeper: keeper}
 }
 
 // retention is how long what ended is kept, 0 for ever.
@@ -72,11 +75,12 @@ func (a *app) retention() time.Duration { return a.live.Load().Store.Retention }
 func (h *history) round(ctx context.Context, before time.Time) (p pruned, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var errs [4]error
+	var errs [5]error
 	p.Done, errs[0] = h.keeper.Round(ctx, before)
 	p.Pruned, errs[1] = h.store.Prune(ctx, before)
 	p.Cached, errs[2] = h.store.PruneCache(ctx, time.Now())
 	p.Outputs, errs[3] = h.outputs.Sweep(ctx, before, h.store.OutputsUsed)
+	p.Logs, errs[4] = h.logs.Sweep(ctx, before, h.store.RunsKept)
 	return p, errors.Join(errs[:]...)
 }
 
@@ -103,7 +107,7 @@ func prune(ctx context.Context, round func(context.Context, time.Time) (pruned, 
 		case err != nil:
 			log.Warn("store not pruned to the end, tomorrow again", "runs", removed.Runs, "batches", removed.Batches, "err", err)
 		default:
-			log.Info("store pruned", "runs", removed.Runs, "archives", removed.Objects, "batches", removed.Batches, "notices", removed.Notices, "outputs", removed.Outputs, "retention", retention, "backfills", removed.Backfills, "took", time.Since(start))
+			log.Info("store pruned", "runs", removed.Runs, "archives", removed.Objects, "batches", removed.Batches, "notices", removed.Notices, "outputs", removed.Outputs, "logs", removed.Logs, "retention", retention, "backfills", removed.Backfills, "took", time.Since(start))
 		}
 	}
 }

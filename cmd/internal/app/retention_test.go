@@ -32,7 +32,7 @@ func TestPrune(t *testing.T) {
 				if rounds = append(rounds, time.Since(start)); len(rounds) == 2 {
 					return pruned{Done: archive.Done{Runs: 1}}, errors.New("disk away")
 				}
-				return pruned{Done: archive.Done{Runs: 7, Objects: 2}, Pruned: sqlstore.Pruned{Batches: 9}, Outputs: 3}, nil
+				return pruned{Done: archive.Done{Runs: 7, Objects: 2}, Pruned: sqlstore.Pruned{Batches: 9}, Outputs: 3, Logs: 5}, nil
 			}, func() time.Duration { return 48 * time.Hour }, slog.New(slog.NewTextHandler(&out, nil)))
 		}()
 		time.Sleep(50 * time.Hour)
@@ -41,7 +41,7 @@ func TestPrune(t *testing.T) {
 		if len(rounds) != 3 || rounds[0] != pruneFirst || rounds[1] != pruneFirst+pruneEvery {
 			t.Errorf("rounds at %v, want three, a day apart, the first after %v", rounds, pruneFirst)
 		}
-		for _, want := range []string{"runs=7 archives=2 batches=9 notices=0 outputs=3 retention=48h0m0s", "disk away"} {
+		for _, want := range []string{"runs=7 archives=2 batches=9 notices=0 outputs=3 logs=5 retention=48h0m0s", "disk away"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("log lacks %q:\n%s", want, out.String())
 			}
