@@ -161,6 +161,9 @@ func (c *Cluster) Agent(i int) string {
 	return c.agents[i].id
 }
 
+// AgentURL returns where an agent serves its files, by its number.
+func (c *Cluster) AgentURL(i int) string { return c.agents[i].server.URL }
+
 // Task is what a cluster has of a task, for tests to look at.
 type Task struct {
 	ID, Agent, Framework string

@@ -196,6 +196,15 @@ func modeText(info fs.FileInfo) string {
 	return kind + info.Mode().Perm().String()[1:]
 }
 
+// modeBits is a mode as stat(2) has it.
+func modeBits(info fs.FileInfo) uint32 {
+	kind := uint32(syscall.S_IFREG)
+	if info.IsDir() {
+		kind = syscall.S_IFDIR
+	}
+	return kind | uint32(info.Mode().Perm())
+}
+
 func (a *agent) download(w http.ResponseWriter, path string) {
 	data, _, ok := a.readAt(path, 0, -1)
 	if !ok {
@@ -247,7 +256,7 @@ func (a *agent) call(w http.ResponseWriter, r *http.Request) {
 		infos := []object{}
 		for _, e := range list {
 			infos = append(infos, object{"path": e.path, "nlink": e.links, "size": e.info.Size(), "uid": e.uid, "gid": e.gid,
-				"mtime": mesos.TimeInfo{Nanoseconds: e.info.ModTime().Unix() * 1e9}, "mode": 0o100000 | uint32(e.info.Mode().Perm())})
+				"mtime": mesos.TimeInfo{Nanoseconds: e.info.ModTime().Unix() * 1e9}, "mode": modeBits(e.info)})
 		}
 		reply(w, object{"type": call.Type, "list_files": object{"file_infos": infos}})
 	default:

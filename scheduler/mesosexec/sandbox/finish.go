@@ -117,7 +117,7 @@ func (c *collector) readOutput(ctx context.Context, files map[string]fileInfo) e
 	res := &c.spool.Result
 	info, ok := files[OutputName]
 	switch {
-	case !ok, info.Size == 0:
+	case !ok:
 		return nil
 	case !info.regular():
 		res.OutputError = "is not a plain file"
@@ -127,7 +127,7 @@ func (c *collector) readOutput(ctx context.Context, files map[string]fileInfo) e
 		return nil
 	}
 	body, found, err := c.whole(ctx, OutputName, info.Size)
-	if err != nil || !found {
+	if err != nil || !found || len(body) == 0 {
 		return err
 	}
 	if body = c.mask.JSON(body); len(body) <= scheduler.MaxOutput {

@@ -57,6 +57,7 @@ type kept struct {
 type follow struct {
 	held      chan struct{} // has an element while somebody uses collector
 	collector collector
+	agent     string // that Run looks at
 
 	// The Keeper's mutex guards these.
 	index  int // in the queue, -1 if it is not there
@@ -125,7 +126,7 @@ func (k *Keeper) Follow(t Task) {
 func (k *Keeper) of(t Task) *follow {
 	f := k.follows[t.Attempt]
 	if f == nil {
-		f = &follow{held: make(chan struct{}, 1), index: -1, pause: k.opt.MinPause, collector: collector{k: k, task: t, mask: mask.New(t.Secrets)}}
+		f = &follow{held: make(chan struct{}, 1), index: -1, pause: k.opt.MinPause, agent: t.Agent, collector: collector{k: k, task: t, mask: mask.New(t.Secrets)}}
 		k.follows[t.Attempt] = f
 		k.metrics.following.Set(float64(len(k.follows)))
 	}
@@ -158,6 +159,7 @@ func (k *Keeper) hold(ctx context.Context, t Task) (*follow, error) {
 	k.mu.Unlock()
 	select {
 	case f.held <- struct{}{}:
+		f.collector.task.Agent, f.collector.task.Dir = t.Agent, t.Dir // It may be elsewhere by now.
 		return f, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", scheduler.ErrUnavailable, ctx.Err())

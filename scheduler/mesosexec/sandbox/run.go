@@ -50,7 +50,7 @@ func (k *Keeper) start(ctx context.Context, looks *sync.WaitGroup) time.Duration
 		if wait := f.due.Sub(now); wait > 0 {
 			return wait
 		}
-		base := f.collector.task.Agent
+		base := f.agent
 		l := k.lines[base]
 		if l == nil {
 			l = &line{}
@@ -111,7 +111,7 @@ func (k *Keeper) look(ctx context.Context, f *follow) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.left(c.task.Agent)
+	k.left(f.agent)
 	now := time.Now()
 	f.looked = now
 	if f.over = f.over || over; f.over {

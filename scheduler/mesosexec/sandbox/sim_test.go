@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -251,5 +252,25 @@ func (w *world) forgetSpools() {
 	w.t.Helper()
 	if err := os.RemoveAll(w.dir); err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+// clean says that no file below dir has any of the texts.
+func clean(t *testing.T, dir string, texts ...string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		body, err := os.ReadFile(path)
+		for _, text := range texts {
+			if strings.Contains(string(body), text) {
+				t.Errorf("%s has %q: %q", path, text, body)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
