@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
+	"encoding/base64"
 	"errors"
 	"os"
 	"os/exec"
@@ -147,6 +149,7 @@ func TestRefused(t *testing.T) {
 		{"no such file", "/no/such/program", "", "no such file"},
 		{"not executable", text, "", "not executable"},
 		{"broken input", "true", `MILLRACE_INPUT_DATA={"v":`, "is not JSON"},
+		{"broken archive", "true", "MILLRACE_INPUT_GZIP=e30=", "unpack MILLRACE_INPUT_GZIP"},
 		{"lost piece of the input", "true", `MILLRACE_INPUT_0={"v":1,`, "may be missing"},
 		{"no input at that place", "true", "MILLRACE_INPUT=/no/such/input.json", "input document"},
 	} {
@@ -209,6 +212,7 @@ func TestInput(t *testing.T) {
 		want string
 	}{
 		{"whole", []string{"MILLRACE_INPUT_DATA=" + doc}, nil, doc},
+		{"compressed", []string{"MILLRACE_INPUT_GZIP=" + packed(t, doc)}, nil, doc},
 		{"pieces", []string{"MILLRACE_INPUT_1=" + doc[7:20], "MILLRACE_INPUT_0=" + doc[:7], "MILLRACE_INPUT_2=" + doc[20:]}, nil, doc},
 		{"file", []string{"MILLRACE_INPUT=" + file}, nil, doc},
 		{"flag", nil, []string{"--input", file}, doc},
@@ -320,4 +324,16 @@ func TestMasked(t *testing.T) {
 		strings.Contains(out, "horse") {
 		t.Errorf("got %d and %q, want a refusal without the secret", code, out)
 	}
+}
+
+// packed is a text as gzip and base64 make it.
+func packed(t *testing.T, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, err := z.Write([]byte(text))
+	if err = errors.Join(err, z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(b.Bytes())
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"compress/gzip"
+	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,7 +19,8 @@ usage: millrace-task [flags] -- program [args...]
 
   --dir DIR          where the files of the attempt are         (MILLRACE_DIR; default $MESOS_SANDBOX, else /millrace)
   --input FILE       the input document, if it is a file        (MILLRACE_INPUT; else MILLRACE_INPUT_DATA has its text,
-                     already                                     or MILLRACE_INPUT_0, _1 and so on its pieces)
+                     already                                     MILLRACE_INPUT_GZIP as gzip and base64 make it,
+                                                                 or MILLRACE_INPUT_0, _1 and so on its pieces)
   --fetch DIR        download the objects of the batches, and   (MILLRACE_FETCH)
                      have MILLRACE_FETCHED name the directory;
                      each is at the key of its batch
@@ -46,7 +49,7 @@ type options struct {
 	version       bool
 	dir           string
 	input         string
-	data          string // of the input document, "" if it is a file
+	data, packed  string // of the input document, as it is or compressed; "" if it is a file
 	fetch         string
 	pathStyle     bool
 	grace         time.Duration
@@ -109,7 +112,7 @@ func parse(args, environ []string) (*options, error) {
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
-	opt.data = dataOf(vars)
+	opt.data, opt.packed = dataOf(vars), vars["MILLRACE_INPUT_GZIP"]
 	opt.output, opt.state, opt.heartbeatFile = vars["MILLRACE_OUTPUT"], vars["MILLRACE_STATE"], vars["MILLRACE_HEARTBEAT"]
 	opt.argv = flags.Args()
 	if len(opt.argv) == 0 && !opt.version {
@@ -131,6 +134,22 @@ func asError(name, val string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s is %q: %w", name, val, err)
+}
+
+// maxInput bounds an input document that comes compressed.
+const maxInput = 256 << 20
+
+// unpack returns what gzip and base64 have made a text of.
+func unpack(packed string) (string, error) {
+	z, err := gzip.NewReader(base64.NewDecoder(base64.StdEncoding, strings.NewReader(packed)))
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(io.LimitReader(z, maxInput+1))
+	if err == nil && len(text) > maxInput {
+		err = fmt.Errorf("it has more than %d bytes", maxInput)
+	}
+	return string(text), err
 }
 
 // dataOf returns the text of the input document: whole, or in pieces because the kernel bounds one variable to 128 KiB.

@@ -11,8 +11,9 @@ import (
 // TestSignalToAll: the program and its children are asked to end, and may end as they like.
 func TestSignalToAll(t *testing.T) {
 	t.Parallel()
-	a := shell(t, `sh -c 'trap "echo child asked; exit 0" TERM; echo $$ > "$WORK/c"; mv "$WORK/c" "$WORK/child"; while :; do sleep 0.05; done' &
-		trap 'wait; exit 7' TERM; while :; do sleep 0.05; done`, "MILLRACE_GRACE=1m")
+	a := shell(t, `trap 'wait; exit 7' TERM
+		sh -c 'trap "echo child asked; exit 0" TERM; echo $$ > "$WORK/c"; mv "$WORK/c" "$WORK/child"; while :; do sleep 0.05; done' &
+		while :; do sleep 0.05; done`, "MILLRACE_GRACE=1m")
 	a.start()
 	a.await("child")
 	a.signal(syscall.SIGTERM)

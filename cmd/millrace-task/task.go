@@ -85,6 +85,11 @@ func (t *task) writeInput() error {
 			return err
 		}
 	}
+	if t.data == "" && t.packed != "" {
+		if t.data, err = unpack(t.packed); err != nil {
+			return fmt.Errorf("unpack MILLRACE_INPUT_GZIP: %w", err)
+		}
+	}
 	if t.data != "" {
 		if !json.Valid([]byte(t.data)) {
 			return fmt.Errorf("the input document in the environment (%d bytes) is not JSON: a piece MILLRACE_INPUT_0, _1 … may be missing", len(t.data))

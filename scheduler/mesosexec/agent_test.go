@@ -259,7 +259,7 @@ func TestURIsOnAnAgent(t *testing.T) {
 	}
 
 	far := script(launchOf(t, "{run: [x]}"), `wc -c <"$MILLRACE_INPUT"; pwd`)
-	far.Input = bytes.Repeat([]byte("x"), 500_000)
+	far.Input = noise(500_000)
 	inputs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(far.Input) }))
 	t.Cleanup(inputs.Close)
 	o := TaskOptions{InputURI: func(l *scheduler.Launch) (string, error) { return inputs.URL + "/" + l.ID, nil }}

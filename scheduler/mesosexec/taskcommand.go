@@ -2,10 +2,15 @@ package mesosexec
 
 import (
 	"bytes"
+	"compress/gzip"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"millrace/scheduler"
@@ -24,8 +29,11 @@ const (
 	maxMessage = 128<<10 - 16<<10
 )
 
-// inputDataVar has the input of a task that runs its image's own entrypoint.
-const inputDataVar = "MILLRACE_INPUT_DATA"
+// The variables that have the input of a task which runs its image's own entrypoint: one of the two, the second as gzip makes it and in base64.
+const (
+	inputDataVar = "MILLRACE_INPUT_DATA"
+	inputGzipVar = "MILLRACE_INPUT_GZIP"
+)
 
 // command says what is executed, with which environment, and what is fetched for it.
 func (b *taskBuilder) command() error {
@@ -125,54 +133,84 @@ func portsEnv(ports []int) []string {
 	return append(out, "PORTS="+strings.Join(all, ","))
 }
 
-// entrypoint is for the program of the image itself. It gets no files, since only a wrapper could make them, and the input as a variable if it fits.
+// entrypoint is for the program of the image itself. It gets no files, since only a wrapper could make them, and the input as a variable: as it is, or
+// compressed, or, if neither fits, not at all.
 func (b *taskBuilder) entrypoint() error {
 	c, container := b.info.Command, b.l.Container
 	if container == nil {
 		return fmt.Errorf("the task has no command")
 	}
 	c.Arguments = container.Args
+	env := b.times(c.Environment)
+	c.Environment = env
 	if err := b.fits(); err != nil {
 		return err
 	}
-	if len(b.l.Input) > partBytes {
-		return nil
+	for _, v := range []mesos.Variable{{Name: inputDataVar, Value: string(b.l.Input)}, {Name: inputGzipVar, Value: compressed(b.l.Input)}} {
+		c.Environment = &mesos.Environment{Variables: append(slices.Clone(env.Variables), v)}
+		if len(v.Value) <= partBytes && b.fits() == nil {
+			return nil
+		}
 	}
-	env := c.Environment
-	with := &mesos.Environment{Variables: []mesos.Variable{{Name: inputDataVar, Value: string(b.l.Input)}}}
-	if env != nil {
-		with.Variables = append(env.Variables[:len(env.Variables):len(env.Variables)], with.Variables...)
-	}
-	c.Environment = with
-	if b.fits() != nil {
-		c.Environment = env
+	if c.Environment = env; len(env.Variables) == 0 {
+		c.Environment = nil
 	}
 	return nil
 }
 
-// wrapped starts the command by way of the wrapper, with the input in parts, or fetched if it is too large for that.
+// times adds what millrace-task, if that is the entrypoint, has to know of the attempt's limits.
+func (b *taskBuilder) times(env *mesos.Environment) *mesos.Environment {
+	out := &mesos.Environment{}
+	if env != nil {
+		out.Variables = slices.Clone(env.Variables)
+	}
+	for name, d := range map[string]time.Duration{"MILLRACE_GRACE": b.l.Grace, "MILLRACE_HEARTBEAT_TIMEOUT": b.l.Heartbeat} {
+		if d > 0 {
+			out.Variables = append(out.Variables, mesos.Variable{Name: name, Value: d.String()})
+		}
+	}
+	slices.SortStableFunc(out.Variables, func(x, y mesos.Variable) int { return strings.Compare(x.Name, y.Name) })
+	return out
+}
+
+// compressed returns an input as gzip makes it, in base64.
+func compressed(input []byte) string {
+	var buf bytes.Buffer
+	z := gzip.NewWriter(&buf)
+	_, err := z.Write(input)
+	if err = errors.Join(err, z.Close()); err != nil {
+		panic(err) // A buffer takes all.
+	}
+	return base64.StdEncoding.EncodeToString(buf.Bytes())
+}
+
+// wrapped starts the command by way of the wrapper, with the input as it is, or compressed or fetched if it is too large for that.
 func (b *taskBuilder) wrapped() error {
-	b.arguments(b.parts())
+	b.arguments("plain", b.parts(string(b.l.Input)))
 	err := b.fits()
-	if err == nil || b.o.InputURI == nil {
-		return err
+	if err == nil {
+		return nil
+	}
+	b.arguments("gzip", b.parts(compressed(b.l.Input)))
+	if b.fits() == nil || b.o.InputURI == nil {
+		return b.fits()
 	}
 	uri, err := b.o.InputURI(b.l)
 	if err != nil {
 		return fmt.Errorf("the input has %d bytes, and can not be fetched: %w", len(b.l.Input), err)
 	}
 	b.info.Command.URIs = append(b.info.Command.URIs, mesos.URI{Value: uri, Extract: new(bool), OutputFile: inputFile})
-	b.arguments(nil)
+	b.arguments("none", nil)
 	return b.fits()
 }
 
-// parts splits the input, between characters: what is sent is text.
-func (b *taskBuilder) parts() []string {
+// parts splits an input, between characters: what is sent is text.
+func (b *taskBuilder) parts(input string) []string {
 	if !b.docker() {
-		return []string{string(b.l.Input)}
+		return []string{input}
 	}
 	var out []string
-	for rest := string(b.l.Input); rest != "" || out == nil; {
+	for rest := input; rest != "" || out == nil; {
 		n := min(partBytes, len(rest))
 		for n < len(rest) && !utf8.RuneStart(rest[n]) {
 			n--
@@ -184,7 +222,7 @@ func (b *taskBuilder) parts() []string {
 
 // arguments are those of the wrapper. Docker's containerizer has its own way to say what is executed: it adds a value to the image's entrypoint, so
 // that this is what has to be replaced.
-func (b *taskBuilder) arguments(parts []string) {
+func (b *taskBuilder) arguments(code string, parts []string) {
 	c, l := b.info.Command, b.l
 	dir, beat := workDir, "no"
 	if len(b.machine.URIs) > 0 {
@@ -193,7 +231,7 @@ func (b *taskBuilder) arguments(parts []string) {
 	if l.Heartbeat > 0 {
 		beat = "yes"
 	}
-	args := []string{"-c", wrapperOf(l.Env), "sh", dir, beat, strconv.Itoa(len(parts))}
+	args := []string{"-c", wrapperOf(l.Env), "sh", dir, beat, code, strconv.Itoa(len(parts))}
 	args = append(append(args, parts...), l.Argv...)
 	if b.docker() {
 		c.Arguments = args
@@ -209,8 +247,13 @@ const shell = "/bin/sh"
 func (b *taskBuilder) fits() error {
 	c := b.info.Command
 	if b.docker() {
-		if n := len(b.l.Input); n > maxParts*partBytes {
-			return fmt.Errorf("the input has %d bytes, more than the %d that can be sent to Docker: bound the batches of a run, with coalesce", n, maxParts*partBytes)
+		n := 0
+		for _, arg := range c.Arguments {
+			n += len(arg)
+		}
+		if n > maxParts*partBytes {
+			return fmt.Errorf("command and input take %d bytes, more than the %d that can be sent to Docker; the input has %d: bound the batches of a run, with coalesce",
+				n, maxParts*partBytes, len(b.l.Input))
 		}
 		return nil
 	}

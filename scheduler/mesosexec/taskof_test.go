@@ -1,7 +1,9 @@
 package mesosexec
 
 import (
+	"bytes"
 	"encoding/json"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +29,7 @@ func launchOf(t *testing.T, task string) *scheduler.Launch {
 	a := dags[0].Tasks[0]
 	l := &scheduler.Launch{
 		ID: "r1.a.-1.1", Run: "r1", Task: "a", MapIndex: scheduler.NoMap, Try: 1, Argv: a.Run, Env: []string{"MILLRACE_DAG_ID=d"}, Input: []byte("{}"),
-		Resources: a.Resources, Constraints: a.Constraints, Machine: a.Machine, Timeout: a.Timeout.Run, Grace: a.Timeout.Grace,
+		Resources: a.Resources, Constraints: a.Constraints, Machine: a.Machine, Timeout: a.Timeout.Run, Grace: a.Timeout.Grace, Heartbeat: a.Timeout.Heartbeat,
 	}
 	if a.Shell != "" {
 		l.Argv = []string{"sh", "-c", a.Shell}
@@ -60,20 +62,22 @@ func told(t *testing.T, l *scheduler.Launch, o TaskOptions, ports ...uint64) (st
 	return strings.TrimPrefix(string(text), `{"name":"","task_id":{"value":""},"agent_id":{"value":""},`), nil
 }
 
+// ports is an environment with the numbers of ports.
+func ports(list ...string) string {
+	return `"environment":{"variables":[{"name":"MILLRACE_DAG_ID","value":"d"},` + strings.Join(list, ",") + `]},`
+}
+
 // TestTaskOf: what a DAG file says becomes what an agent of Mesos is told.
 func TestTaskOf(t *testing.T) {
 	t.Parallel()
 	const (
 		env     = `"environment":{"variables":[{"name":"MILLRACE_DAG_ID","value":"d"}]},`
-		wrapped = `"shell":false,"value":"/bin/sh","arguments":["sh","-c","WRAPPER","sh","work","no","1","{}","x"]`
+		wrapped = `"shell":false,"value":"/bin/sh","arguments":["sh","-c","WRAPPER","sh","work","no","plain","1","{}","x"]`
 		plain   = `"command":{` + env + wrapped + `}`
 		data    = `"environment":{"variables":[{"name":"MILLRACE_DAG_ID","value":"d"},{"name":"MILLRACE_INPUT_DATA","value":"{}"}]},"shell":false`
-		boxed   = `"command":{` + env + `"shell":false,"arguments":["-c","WRAPPER","sh","work","no","1","{}","x"]}`
+		boxed   = `"command":{` + env + `"shell":false,"arguments":["-c","WRAPPER","sh","work","no","plain","1","{}","x"]}`
 		asShell = `"parameters":[{"key":"entrypoint","value":"/bin/sh"}`
 	)
-	ports := func(list ...string) string {
-		return `"environment":{"variables":[{"name":"MILLRACE_DAG_ID","value":"d"},` + strings.Join(list, ",") + `]},`
-	}
 	port0, port31005 := `{"name":"PORT0","value":"31000"},{"name":"PORTS","value":"31000"}`, `{"name":"PORT0","value":"31005"},{"name":"PORTS","value":"31005"}`
 	docker := TaskOptions{Containerizer: scheduler.ContainerizerDocker, DockerOptions: true}
 	for _, c := range []struct {
@@ -103,6 +107,9 @@ func TestTaskOf(t *testing.T) {
 		{name: "shell", task: "{run: [x], health_check: {command: a b}}", want: plain + `,"health_check":{"type":"COMMAND","command":{"shell":true,"value":"a b"}}`},
 
 		{name: "an image", task: "{image: load, args: [a]}", want: `"command":{` + data + `,"arguments":["a"]},"container":{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"load` + digest + `"}}}}`},
+		{name: "an image with limits of time", task: "{image: load, timeout: {grace: 20s, heartbeat: 1m}}", want: `"command":{"environment":{"variables":[` +
+			`{"name":"MILLRACE_DAG_ID","value":"d"},{"name":"MILLRACE_GRACE","value":"20s"},{"name":"MILLRACE_HEARTBEAT_TIMEOUT","value":"1m0s"},{"name":"MILLRACE_INPUT_DATA","value":"{}"}]},"shell":false},` +
+			`"container":{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"load` + digest + `"}}}},"kill_policy":{"grace_period":{"nanoseconds":20000000000}}`},
 		{name: "an image with a command", task: "{image: load, run: [x], pull: always}",
 			want: plain + `,"container":{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"load` + digest + `"},"cached":false}}}`},
 		{name: "a network", task: "{image: load, run: [x], ports: [{container: 80}], container: {network: net-1}, health_check: {tcp: {port_index: 0}}}", placed: []uint64{31000},
@@ -142,11 +149,20 @@ func TestTaskOf(t *testing.T) {
 	}
 }
 
+// noise is a text that can not be compressed by much.
+func noise(n int) []byte {
+	text := make([]byte, n)
+	for i, rng := 0, rand.New(rand.NewPCG(1, 2)); i < n; i++ {
+		text[i] = '#' + byte(rng.IntN(90))
+	}
+	return text
+}
+
 // TestTaskOfRefuses: what can never be launched says why.
 func TestTaskOfRefuses(t *testing.T) {
 	t.Parallel()
 	large := func(n int) func(l *scheduler.Launch) {
-		return func(l *scheduler.Launch) { l.Input = []byte(`"` + strings.Repeat("x", n) + `"`) }
+		return func(l *scheduler.Launch) { l.Input = noise(n) }
 	}
 	for _, c := range []struct {
 		name, task string
@@ -159,10 +175,10 @@ func TestTaskOfRefuses(t *testing.T) {
 		{name: "an option", task: "{run: [-x]}", want: `command "-x" begins with a dash`},
 		{name: "no text", task: "{run: [x]}", change: func(l *scheduler.Launch) { l.Argv = []string{"x", "a\xff"} }, want: `argument "a\xff" is no text`},
 		{name: "no text in a variable", task: "{run: [x]}", change: func(l *scheduler.Launch) { l.Env = []string{"A=\xff"} }, want: "the value of variable A is no text"},
-		{name: "a large input", task: "{run: [x]}", change: large(200_000), want: "an agent of Mesos hands on 114688 at most; the input has 200002"},
-		{name: "a large input for Docker", task: "{image: load, run: [x], container: {containerizer: docker}}", change: large(1_000_000), want: "the input has 1000002 bytes, more than the 983040"},
+		{name: "a large input", task: "{run: [x]}", change: large(200_000), want: "an agent of Mesos hands on 114688 at most; the input has 200000"},
+		{name: "a large input for Docker", task: "{image: load, run: [x], container: {containerizer: docker}}", change: large(1_000_000), want: "more than the 983040 that can be sent to Docker; the input has 1000000"},
 		{name: "a large input without a way", task: "{run: [x]}", change: large(200_000), o: TaskOptions{InputURI: func(*scheduler.Launch) (string, error) { return "", scheduler.ErrNotFound }},
-			want: "the input has 200002 bytes, and can not be fetched"},
+			want: "the input has 200000 bytes, and can not be fetched"},
 		{name: "a large environment", task: "{run: [x]}", change: func(l *scheduler.Launch) { l.Env = []string{"A=" + strings.Repeat("x", 60_000)} }, want: "command, environment and input take"},
 		{name: "GPUs of Docker", task: "{image: load, resources: {gpu: 1}, container: {containerizer: docker}}", want: "1 GPUs are asked for, and the docker containerizer hands out none"},
 		{name: "rights", task: "{image: load, container: {containerizer: docker, privileged: true}}", want: "are not permitted on this installation"},
@@ -231,17 +247,18 @@ func TestLargeInputs(t *testing.T) {
 		t.Fatal(err)
 	}
 	args := info.Command.Arguments
-	if got := strings.Join(args[6:len(args)-1], ""); args[5] != "4" || got != string(l.Input) {
-		t.Errorf("got %s parts with %d bytes, want 4 with %d", args[5], len(got), len(l.Input))
+	if got := strings.Join(args[7:len(args)-1], ""); args[5] != "plain" || args[6] != "4" || got != string(l.Input) {
+		t.Errorf("got %s parts, %s, with %d bytes, want 4 with %d", args[6], args[5], len(got), len(l.Input))
 	}
-	for _, part := range args[6 : len(args)-1] {
+	for _, part := range args[7 : len(args)-1] {
 		if len(part) > partBytes || !strings.ContainsAny(part[:2], "é/\"") {
 			t.Errorf("got a part of %d bytes that begins with %q", len(part), part[:2])
 		}
 	}
+	l.Input = noise(500_000)
 	l.Container = nil
 	got, err := told(t, l, TaskOptions{InputURI: func(l *scheduler.Launch) (string, error) { return "http://millrace/" + l.ID, nil }})
-	if want := `"uris":[{"value":"http://millrace/r1.a.-1.1","extract":false,"output_file":"millrace-input.json"}]`; err != nil || !strings.Contains(got, want) || !strings.Contains(got, `"work","no","0","x"]`) {
+	if want := `"uris":[{"value":"http://millrace/r1.a.-1.1","extract":false,"output_file":"millrace-input.json"}]`; err != nil || !strings.Contains(got, want) || !strings.Contains(got, `"work","no","none","0","x"]`) {
 		t.Errorf("got %s and %v, want %s and no parts", got, err, want)
 	}
 }
@@ -250,19 +267,21 @@ func TestLargeInputs(t *testing.T) {
 func TestInputOfAnEntrypoint(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		box  string
-		size int
-		want bool
-	}{{"mesos", 15_000, true}, {"mesos", 40_000, false}, {"docker", 40_000, true}, {"docker", 100_000, false}} {
+		box   string
+		input []byte
+		want  string
+	}{{"mesos", noise(15_000), inputDataVar}, {"mesos", bytes.Repeat([]byte(`"`), 40_000), inputGzipVar}, {"mesos", noise(100_000), "MILLRACE_DAG_ID"},
+		{"docker", noise(90_000), inputDataVar}, {"docker", bytes.Repeat([]byte(`"`), 100_000), inputGzipVar}} {
 		l := launchOf(t, "{image: load, container: {containerizer: "+c.box+"}}")
-		l.Input = []byte(strings.Repeat(`"`, c.size))
+		l.Input = c.input
 		info, err := taskOf(l, &match.Placed{}, mesos.ID{}, TaskOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		vars := info.Command.Environment.Variables
-		if got := vars[len(vars)-1].Name == inputDataVar; got != c.want || c.want && vars[len(vars)-1].Value != string(l.Input) {
-			t.Errorf("%s, %d bytes: got the variable: %v, want %v", c.box, c.size, got, c.want)
+		last := vars[len(vars)-1]
+		if last.Name != c.want || last.Name == inputDataVar && last.Value != string(l.Input) {
+			t.Errorf("%s, %d bytes: got the variable %s, want %s", c.box, len(l.Input), last.Name, c.want)
 		}
 	}
 }

@@ -9,17 +9,28 @@ millrace_refuse() {
 millrace_failed() {
   millrace_refuse "command \"$MILLRACE_W_FILE\": can not be executed: the log says why"
 }
-cd "$MILLRACE_W_BOX" || millrace_refuse "the sandbox $MILLRACE_W_BOX can not be entered"
-MILLRACE_W_DIR=$1 MILLRACE_W_BEAT=$2 MILLRACE_W_PARTS=$3
-shift 3
-if [ "$MILLRACE_W_PARTS" -gt 0 ]; then
-  printf '' >millrace-input.json || millrace_refuse "the sandbox $MILLRACE_W_BOX can not be written to"
+# The first n of the arguments after n, without anything between them.
+millrace_parts() (
+  MILLRACE_W_PARTS=$1
   while [ "$MILLRACE_W_PARTS" -gt 0 ]; do
-    printf %s "$1" >>millrace-input.json || millrace_refuse "the input can not be written to the sandbox $MILLRACE_W_BOX"
     shift
+    printf %s "$1" || exit 1
     MILLRACE_W_PARTS=$((MILLRACE_W_PARTS - 1))
   done
-fi
+)
+cd "$MILLRACE_W_BOX" || millrace_refuse "the sandbox $MILLRACE_W_BOX can not be entered"
+MILLRACE_W_DIR=$1 MILLRACE_W_BEAT=$2 MILLRACE_W_CODE=$3 MILLRACE_W_PARTS=$4
+shift 4
+case $MILLRACE_W_CODE in
+plain)
+  millrace_parts "$MILLRACE_W_PARTS" "$@" >millrace-input.json || millrace_refuse "the input can not be written to the sandbox $MILLRACE_W_BOX"
+  ;;
+gzip)
+  millrace_parts "$MILLRACE_W_PARTS" "$@" | command -p base64 -d | command -p gzip -dc >millrace-input.json ||
+    millrace_refuse "the input is so large that it was sent compressed, and base64 and gzip can not unpack it here: they have to be there, or the run needs fewer batches"
+  ;;
+esac
+shift "$MILLRACE_W_PARTS"
 printf '' >millrace-output || millrace_refuse "the sandbox $MILLRACE_W_BOX can not be written to"
 export MILLRACE_INPUT="$MILLRACE_W_BOX/millrace-input.json" MILLRACE_OUTPUT="$MILLRACE_W_BOX/millrace-output" MILLRACE_STATE="$MILLRACE_W_BOX/millrace-state"
 if [ "$MILLRACE_W_BEAT" = yes ]; then

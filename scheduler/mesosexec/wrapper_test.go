@@ -83,6 +83,25 @@ func TestWrapper(t *testing.T) {
 	}
 }
 
+// TestWrapperUnpacks: a large input is sent compressed. Where there is nothing to unpack it with, the attempt is refused.
+func TestWrapperUnpacks(t *testing.T) {
+	t.Parallel()
+	large := []byte(strings.Repeat("{\"uri\": \"s3://bucket/é\"}\n", 10_000))
+	for name, shell := range shells(t) {
+		l := &scheduler.Launch{ID: "a", Argv: []string{"sh", "-c", `cat "$MILLRACE_INPUT"`}, Env: []string{path}, Input: large}
+		if _, out, code := wrap(t, shell, l); out != string(large) || code != 0 {
+			t.Errorf("%s: got %d bytes and code %d, want %d", name, len(out), code, len(large))
+		}
+		box := t.TempDir()
+		cmd := exec.Command(shell[0], append(shell[1:len(shell):len(shell)], "-c", wrapperOf(nil), "sh", "work", "no", "gzip", "1", "bm8gZ3ppcA==", "true")...)
+		cmd.Env = []string{path, "MESOS_SANDBOX=" + box}
+		_ = cmd.Run() // What became of it is in its state.
+		if got := (sandbox{box}).read(t, refusedFile); cmd.ProcessState.ExitCode() != 127 || !strings.HasPrefix(got, "the input is so large that it was sent compressed") {
+			t.Errorf("%s: got %q and code %d", name, got, cmd.ProcessState.ExitCode())
+		}
+	}
+}
+
 // TestWrapperEnvironment: what the command finds is what the attempt has, with the contract's variables. Shells add a few of their own, all of which are named here.
 func TestWrapperEnvironment(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,22 @@ func TestLaunchInAnImage(t *testing.T) {
 				t.Errorf("argv %q, want %q; container (-want +got):\n%s", l.Argv, tt.argv, diff)
 			}
 		})
+	}
+}
+
+// TestImagesHaveTheirOwnEnvironment: what is under the environment of tasks is of this machine, and not for what runs in an image.
+func TestImagesHaveTheirOwnEnvironment(t *testing.T) {
+	t.Parallel()
+	for task, want := range map[string]bool{"{run: [x]}": true, "{image: y, run: [x]}": false} {
+		d := newDriver(t, "dag: d\nenv: {A: b}\ntasks: {a: "+task+"}\n")
+		d.step(Pin{Image: "y", Digest: digestA})
+		l, err := d.r.Launch(0, 1, operator.All(operator.Options{})[d.r.Spec(0).Kind], []string{"PATH=/opt/ours"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(l.Env, "PATH=/opt/ours"); got != want || !slices.Contains(l.Env, "A=b") {
+			t.Errorf("%s: got %q", task, l.Env)
+		}
 	}
 }
 
