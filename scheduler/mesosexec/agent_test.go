@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -256,16 +255,6 @@ func TestURIsOnAnAgent(t *testing.T) {
 		`/d.zip", extract: false}, "`+local+`"]}`), "bin/tool && cat words.txt && e/f && cat d.zip plain && test ! -x plain")
 	if r := (&one{l: l}).play(t, quick()); r.read(t, "stdout") != "tool\nwords\nc\nno archive\nlocal\n" || r.end().State != mesos.TaskFinished {
 		t.Errorf("got %q and %+v", r.read(t, "stdout"), r.end())
-	}
-
-	far := script(launchOf(t, "{run: [x]}"), `wc -c <"$MILLRACE_INPUT"; pwd`)
-	far.Input = noise(500_000)
-	inputs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(far.Input) }))
-	t.Cleanup(inputs.Close)
-	o := TaskOptions{InputURI: func(l *scheduler.Launch) (string, error) { return inputs.URL + "/" + l.ID, nil }}
-	r := (&one{l: far, o: o}).play(t, quick())
-	if got, want := strings.Fields(r.read(t, "stdout")), []string{strconv.Itoa(len(far.Input)), r.dir + "/work"}; strings.Join(got, " ") != strings.Join(want, " ") {
-		t.Errorf("got %q, want %q", got, want)
 	}
 
 	lost := script(launchOf(t, `{run: [x], uris: "`+files.URL+`/none"}`), "true")

@@ -31,8 +31,6 @@ type TaskOptions struct {
 	Secrets string
 	// DockerOptions permits tasks to be privileged, and to have flags of docker run.
 	DockerOptions bool
-	// InputURI, if it is not nil, returns where an agent can fetch an input that is too large for a message. Its error says that there is no way.
-	InputURI func(l *scheduler.Launch) (string, error)
 	// Labels are added to those of each task.
 	Labels map[string]string
 }

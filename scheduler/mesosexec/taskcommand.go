@@ -184,23 +184,13 @@ func compressed(input []byte) string {
 	return base64.StdEncoding.EncodeToString(buf.Bytes())
 }
 
-// wrapped starts the command by way of the wrapper, with the input as it is, or compressed or fetched if it is too large for that.
+// wrapped starts the command by way of the wrapper, with the input as it is, or compressed if it is too large for that.
 func (b *taskBuilder) wrapped() error {
 	b.arguments("plain", b.parts(string(b.l.Input)))
-	err := b.fits()
-	if err == nil {
+	if b.fits() == nil {
 		return nil
 	}
 	b.arguments("gzip", b.parts(compressed(b.l.Input)))
-	if b.fits() == nil || b.o.InputURI == nil {
-		return b.fits()
-	}
-	uri, err := b.o.InputURI(b.l)
-	if err != nil {
-		return fmt.Errorf("the input has %d bytes, and can not be fetched: %w", len(b.l.Input), err)
-	}
-	b.info.Command.URIs = append(b.info.Command.URIs, mesos.URI{Value: uri, Extract: new(bool), OutputFile: inputFile})
-	b.arguments("none", nil)
 	return b.fits()
 }
 

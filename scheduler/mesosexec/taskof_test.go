@@ -177,8 +177,6 @@ func TestTaskOfRefuses(t *testing.T) {
 		{name: "no text in a variable", task: "{run: [x]}", change: func(l *scheduler.Launch) { l.Env = []string{"A=\xff"} }, want: "the value of variable A is no text"},
 		{name: "a large input", task: "{run: [x]}", change: large(200_000), want: "an agent of Mesos hands on 114688 at most; the input has 200000"},
 		{name: "a large input for Docker", task: "{image: load, run: [x], container: {containerizer: docker}}", change: large(1_000_000), want: "more than the 983040 that can be sent to Docker; the input has 1000000"},
-		{name: "a large input without a way", task: "{run: [x]}", change: large(200_000), o: TaskOptions{InputURI: func(*scheduler.Launch) (string, error) { return "", scheduler.ErrNotFound }},
-			want: "the input has 200000 bytes, and can not be fetched"},
 		{name: "a large environment", task: "{run: [x]}", change: func(l *scheduler.Launch) { l.Env = []string{"A=" + strings.Repeat("x", 60_000)} }, want: "command, environment and input take"},
 		{name: "GPUs of Docker", task: "{image: load, resources: {gpu: 1}, container: {containerizer: docker}}", want: "1 GPUs are asked for, and the docker containerizer hands out none"},
 		{name: "rights", task: "{image: load, container: {containerizer: docker, privileged: true}}", want: "are not permitted on this installation"},
@@ -237,7 +235,7 @@ func TestSecretVariables(t *testing.T) {
 	}
 }
 
-// TestLargeInputs: an input goes with the message as long as it fits, in parts where there can be several, and is fetched otherwise.
+// TestLargeInputs: an input goes with the message as it is as long as it fits, in parts where there can be several, and compressed otherwise.
 func TestLargeInputs(t *testing.T) {
 	t.Parallel()
 	l := launchOf(t, "{image: load, run: [x], container: {containerizer: docker}}")
@@ -255,11 +253,18 @@ func TestLargeInputs(t *testing.T) {
 			t.Errorf("got a part of %d bytes that begins with %q", len(part), part[:2])
 		}
 	}
-	l.Input = noise(500_000)
-	l.Container = nil
-	got, err := told(t, l, TaskOptions{InputURI: func(l *scheduler.Launch) (string, error) { return "http://millrace/" + l.ID, nil }})
-	if want := `"uris":[{"value":"http://millrace/r1.a.-1.1","extract":false,"output_file":"millrace-input.json"}]`; err != nil || !strings.Contains(got, want) || !strings.Contains(got, `"work","no","none","0","x"]`) {
-		t.Errorf("got %s and %v, want %s and no parts", got, err, want)
+	for _, c := range []struct {
+		input []byte
+		code  string
+	}{{noise(80_000), "plain"}, {bytes.Repeat([]byte("x"), 500_000), "gzip"}} {
+		l.Container, l.Input = nil, c.input
+		info, err := taskOf(l, &match.Placed{}, mesos.ID{}, TaskOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if args := info.Command.Arguments; args[6] != c.code || args[7] != "1" {
+			t.Errorf("%d bytes: got %q, want %s in one part", len(c.input), args[6:8], c.code)
+		}
 	}
 }
 

@@ -28,8 +28,8 @@ var leaks = []string{
 //
 //	sh -c WRAPPER sh DIRECTORY HEARTBEAT CODE PARTS part… argv…
 //
-// DIRECTORY is where the command starts, within the sandbox; HEARTBEAT is yes or no; CODE is plain, gzip (in base64), or none if the input was fetched; PARTS is in how
-// many parts it comes. It is for any POSIX shell, since images have what they have, and all that it needs but mkdir is built in; a large input needs base64 and gzip. Its own variables are not exported, so that the command does
+// DIRECTORY is where the command starts, within the sandbox; HEARTBEAT is yes or no; CODE is plain, or gzip (in base64), which is how the input comes; PARTS is in how
+// many parts. It is for any POSIX shell, since images have what they have, and all that it needs but mkdir is built in; a large input needs base64 and gzip. Its own variables are not exported, so that the command does
 // not see them. The trap is for what only exec finds out, such as a script whose interpreter is not there.
 //
 //go:embed wrapper.sh

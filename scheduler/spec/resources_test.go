@@ -80,6 +80,7 @@ func TestLintOfWhatIsNotEnforced(t *testing.T) {
 		"{run: x, resources: {cpu: 1}}":                     "the local executor enforces no resources: task a may take more than it asks for [not-enforced]",
 		"{run: x, resources: {cpu: 1, gpu: 1}}":             "task a never starts: the local executor hands out no GPUs [refused]",
 		"{run: x, constraints: [[rack, exists]]}":           "task a never starts: the local executor has one machine, and refuses constraints [refused]",
+		"{run: x, ports: 1, user: ann}":                     "task a never starts: the local executor gives a task no user, no ports [refused]",
 		"{image: load}":                                     "task a never starts: the local executor runs no images [refused]",
 		"{image: 'load:1', executor: mesos}":                "",
 		"{run: x, executor: mesos, resources: {gpu: 1}}":    "",
