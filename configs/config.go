@@ -157,9 +157,28 @@ type Store struct {
 
 // Executors run tasks.
 type Executors struct {
-	Local LocalExecutor `yaml:"local"`
-	Mesos MesosExecutor `yaml:"mesos"`
+	Local  LocalExecutor  `yaml:"local"`
+	Mesos  MesosExecutor  `yaml:"mesos"`
+	Docker DockerExecutor `yaml:"docker"`
 }
+
+// DockerExecutor runs tasks as containers of a Docker engine.
+type DockerExecutor struct {
+	// Host is where the engine listens, unix:///path or tcp://host:port; "": there is no such executor.
+	Host string `yaml:"host"`
+	// CA, Cert and Key are files for an engine that is reached by TLS: all or none.
+	CA    string `yaml:"ca"`
+	Cert  string `yaml:"cert"`
+	Key   string `yaml:"key"`
+	Slots int    `yaml:"slots" min:"1" max:"100000"`
+	// Network is that of tasks which name none.
+	Network    string `yaml:"network"`
+	Privileged bool   `yaml:"privileged"`
+	MaxLog     Size   `yaml:"max_log"`
+}
+
+// On reports whether there is such an executor.
+func (d *DockerExecutor) On() bool { return d.Host != "" }
 
 // MesosExecutor runs tasks on the agents of a Mesos cluster.
 type MesosExecutor struct {
@@ -329,6 +348,7 @@ func Default() Config {
 				Slots: 500, Roles: []string{"*"}, User: "root", Containerizer: "mesos", Secrets: "plain", FailoverTimeout: 7 * 24 * time.Hour,
 				Hold: 30 * time.Second, Settle: 11 * time.Minute, MaxLog: 1 << 30,
 			},
+			Docker: DockerExecutor{Slots: 8, Network: "host", MaxLog: 1 << 30},
 		},
 		Batch: Batch{
 			MaxEvents: 50_000, MaxBytes: 64 << 20, MaxAge: 10 * time.Second,

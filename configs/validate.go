@@ -60,6 +60,7 @@ func (l *Loaded) Validate() error {
 	c.pools()
 	c.registries()
 	c.mesos()
+	c.docker()
 	c.notifiers()
 	c.dagValues()
 	c.roles()

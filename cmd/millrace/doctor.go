@@ -97,6 +97,7 @@ func (g *global) doctorEnv(timeURL string) *doctor.Env {
 		}
 		return out, err
 	}
+	e.Docker = func(ctx context.Context) (string, error) { return app.ProbeDocker(ctx, l) }
 	e.DAGs = func(file string, text []byte) (int, error) {
 		dags, err := app.CompileDAGs(file, text)
 		return len(dags), err

@@ -73,6 +73,9 @@ var breakages = []breakage{
 	{"no Mesos", "mesos", "no master that leads was found", "executors.mesos.masters names", func(t *testing.T, _ string) ([]string, []string) {
 		return []string{"MILLRACE_EXECUTORS__MESOS__MASTERS=http://" + freeAddr(t)}, nil
 	}},
+	{"no Docker", "docker", "the engine at tcp://127.0.0.1:", "correct executors.docker", func(t *testing.T, _ string) ([]string, []string) {
+		return []string{"MILLRACE_EXECUTORS__DOCKER__HOST=tcp://" + freeAddr(t)}, nil
+	}},
 	{"memory", "data_dir", "is on tmpfs", "directory on a disk", func(t *testing.T, _ string) ([]string, []string) {
 		dir, err := os.MkdirTemp("/dev/shm", "millrace-doctor-")
 		if err != nil {

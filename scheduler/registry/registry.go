@@ -11,6 +11,8 @@ package registry
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -101,6 +103,30 @@ func (c *Client) Digest(ctx context.Context, image string) (string, error) {
 		return digest, nil
 	}
 	return "", c.explain(ctx, err, ref, host, auth)
+}
+
+// EngineAuth returns the credentials for the registry of an image as the header X-Registry-Auth of Docker's API has them, "" without any.
+func (c *Client) EngineAuth(ctx context.Context, image string) (string, error) {
+	ref, err := name.ParseReference(image)
+	if err != nil {
+		return "", &refusal{fmt.Sprintf("%s is no reference of an image: %v", image, err)}
+	}
+	auth, err := authn.Resolve(ctx, authn.DefaultKeychain, ref.Context())
+	if err != nil {
+		return "", fmt.Errorf("read the credentials for %s in Docker's configuration: %s", scheduler.ImageHost(image), brief(err))
+	}
+	if auth == authn.Anonymous {
+		return "", nil
+	}
+	conf, err := authn.Authorization(ctx, auth)
+	if err != nil {
+		return "", fmt.Errorf("read the credentials for %s in Docker's configuration: %s", scheduler.ImageHost(image), brief(err))
+	}
+	body, err := json.Marshal(map[string]string{
+		"username": conf.Username, "password": conf.Password, "identitytoken": conf.IdentityToken, "registrytoken": conf.RegistryToken,
+		"serveraddress": ref.Context().RegistryStr(),
+	})
+	return base64.URLEncoding.EncodeToString(body), err
 }
 
 // head asks for the digest of a manifest, by GET if the registry does not say it otherwise. There is one try: whoever asks us has a plan for more.

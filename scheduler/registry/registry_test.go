@@ -253,3 +253,24 @@ func TestPlain(t *testing.T) {
 		}
 	}
 }
+
+func TestEngineAuth(t *testing.T) { // not parallel: it sets the environment
+	dir := t.TempDir()
+	t.Setenv("DOCKER_CONFIG", dir)
+	conf := `{"auths": {"registry.example": {"username": "me", "password": "secret"}}}`
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := client(t, Options{})
+	text, err := c.EngineAuth(t.Context(), "registry.example/load:1")
+	body, failed := base64.URLEncoding.DecodeString(text)
+	if want := `"password":"secret","registrytoken":"","serveraddress":"registry.example","username":"me"`; err != nil || failed != nil || !strings.Contains(string(body), want) {
+		t.Errorf("got %s (%v, %v), want %s", body, err, failed, want)
+	}
+	if text, err := c.EngineAuth(t.Context(), "elsewhere.example/load:1"); text != "" || err != nil {
+		t.Errorf("without credentials: got %q, %v", text, err)
+	}
+	if _, err := c.EngineAuth(t.Context(), "No Reference"); err == nil {
+		t.Error("got no error for what is no reference")
+	}
+}

@@ -46,15 +46,18 @@ func (a *app) buildSchedule(ctx context.Context) error {
 		return fmt.Errorf("open local executor: %w", err)
 	}
 	s := &scheduling{store: store, executors: map[string]scheduler.Executor{"local": local}}
+	registries, err := registry.New(registry.Options{Insecure: a.cfg.Images.Insecure, Timeout: a.cfg.Images.Timeout})
+	if err != nil {
+		return err
+	}
+	if err := a.addDocker(ctx, s, outputs, registries); err != nil {
+		return err
+	}
 	operators, err := a.operators()
 	if err != nil {
 		return err
 	}
 	if s.values, err = a.openValues(ctx, store); err != nil {
-		return err
-	}
-	registries, err := registry.New(registry.Options{Insecure: a.cfg.Images.Insecure, Timeout: a.cfg.Images.Timeout})
-	if err != nil {
 		return err
 	}
 	s.engine, err = engine.New(store, s.executors, engine.Options{

@@ -46,6 +46,8 @@ type Env struct {
 	Bus     func(ctx context.Context) error
 	Homes   func(ctx context.Context) ([]string, error)
 	Damage  func(ctx context.Context) ([]string, error)
+	// Docker asks the engine that is configured, and returns what it is.
+	Docker func(ctx context.Context) (string, error)
 	// DAGs compiles the text of a DAG file and returns how many DAGs it has; the error is for people.
 	DAGs func(file string, text []byte) (int, error)
 }
@@ -67,6 +69,7 @@ var Checks = []Check{
 	{"log", "the log can be read, and its chain is in the object store", checkLog},
 	{"bus", "an external NATS is there, with JetStream", checkBus},
 	{"mesos", "the Mesos masters that are configured are there and take us, and logs can be read from their agents", checkMesos},
+	{"docker", "the Docker engine that is configured answers", checkDocker},
 	{"dags", "all DAG files compile", checkDAGs},
 }
 
@@ -117,4 +120,17 @@ func checkConfig(_ context.Context, e *Env) []Finding {
 		return []Finding{ok("no file, defaults and environment")}
 	}
 	return []Finding{ok("%s, %d sources", e.Config.File, len(e.Config.Sources))}
+}
+
+func checkDocker(ctx context.Context, e *Env) []Finding {
+	conf := &e.Config.Executors.Docker
+	if !conf.On() {
+		return []Finding{{Result: Skip, Why: "no engine is configured"}}
+	}
+	what, err := e.Docker(ctx)
+	if err != nil {
+		return []Finding{{Result: Fail, Why: fmt.Sprintf("the engine at %s: %v", conf.Host, err),
+			Fix: "start it, correct executors.docker, or let the user of millrace use its socket (group docker)"}}
+	}
+	return []Finding{ok("%s: %s", conf.Host, what)}
 }

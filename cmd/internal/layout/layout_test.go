@@ -29,6 +29,7 @@ var confined = map[string][]string{
 	"github.com/pressly/goose":                                {"scheduler/sqlstore"},
 	"database/sql":                                            {"scheduler/sqlstore", "scheduler/operator/sql"},
 	"github.com/go-zookeeper/":                                {"scheduler/mesosexec/zkdetect"},
+	"github.com/moby/moby/":                                   {"scheduler/dockerexec"},
 	"github.com/spf13/cobra":                                  {"cmd"},
 	"github.com/goccy/go-yaml":                                {"configs", "scheduler/spec", "cmd/millrace"},
 	"cel.dev/cel-go":                                          {"trigger/rules", "scheduler/expr"},

@@ -36,7 +36,7 @@ type claim struct {
 	// Heartbeat came later; a runner that does not know it does not watch for it.
 	Heartbeat time.Duration `json:"heartbeat,omitempty"`
 	// Secrets say where in its environment the attempt has what its log must not have, see masked.go; Unplaced that one of them is not there.
-	Secrets  []secretPlace `json:"secrets,omitempty"`
+	Secrets  []SecretPlace `json:"secrets,omitempty"`
 	Unplaced bool          `json:"unplaced,omitempty"`
 }
 

@@ -30,7 +30,7 @@ func (r *runner) claim(c *client, m *Message) {
 		rec := record{ID: l.ID, Claim: &claim{At: now, Timeout: l.Timeout, Grace: l.Grace, Heartbeat: l.Heartbeat}}
 		hidden := mask.New(l.Secrets)
 		if hidden != nil {
-			places, all := placesOf(l.Secrets, l.Env)
+			places, all := PlacesOf(l.Secrets, l.Env)
 			rec.Claim.Secrets, rec.Claim.Unplaced = places, !all
 		}
 		r.tab.apply(rec)

@@ -40,15 +40,15 @@ const (
 	readBytes = 64 << 10
 )
 
-// secretPlace says where a secret stands in the environment of an attempt: so many bytes from an offset of the value of a variable.
-type secretPlace struct {
+// SecretPlace says where a secret stands in the environment of an attempt: so many bytes from an offset of the value of a variable.
+type SecretPlace struct {
 	Var string `json:"var"`
 	Off int    `json:"off"`
 	Len int    `json:"len"`
 }
 
-// placesOf finds secrets in an environment; one that stands there only in another form is found in that. known says that all were found.
-func placesOf(secrets, env []string) (places []secretPlace, known bool) {
+// PlacesOf finds secrets in an environment; one that stands there only in another form is found in that. known says that all were found.
+func PlacesOf(secrets, env []string) (places []SecretPlace, known bool) {
 	known = true
 	for _, secret := range secrets {
 		if len(secret) < mask.MinLength {
@@ -64,20 +64,20 @@ func placesOf(secrets, env []string) (places []secretPlace, known bool) {
 	return places, known
 }
 
-func placeOf(secret string, env []string) (secretPlace, bool) {
+func placeOf(secret string, env []string) (SecretPlace, bool) {
 	for _, form := range mask.Forms(secret) {
 		for _, kv := range env {
 			name, val, _ := strings.Cut(kv, "=")
 			if off := strings.Index(val, form); off >= 0 && len(form) >= mask.MinLength {
-				return secretPlace{name, off, len(form)}, true
+				return SecretPlace{name, off, len(form)}, true
 			}
 		}
 	}
-	return secretPlace{}, false
+	return SecretPlace{}, false
 }
 
-// secretsIn reads the secrets back from an environment; false if it is not the one that the places are of.
-func secretsIn(places []secretPlace, env []byte) ([]string, bool) {
+// SecretsIn reads the secrets back from an environment; false if it is not the one that the places are of.
+func SecretsIn(places []SecretPlace, env []byte) ([]string, bool) {
 	vals := map[string]string{}
 	for kv := range bytes.SplitSeq(env, []byte{0}) {
 		if name, val, ok := strings.Cut(string(kv), "="); ok {
@@ -210,8 +210,8 @@ func (r *runner) restartFilters() {
 	}
 }
 
-// lostSecrets is what the log says when the secrets of a running task can not be found again.
-const lostSecrets = "\nmillrace: the runner was replaced, and the secrets of this task can not be found again: what it writes from here on is not kept\n"
+// LostSecrets is what the log says when the secrets of a running task can not be found again.
+const LostSecrets = "\nmillrace: the runner was replaced, and the secrets of this task can not be found again: what it writes from here on is not kept\n"
 
 // copy goes on until nobody has the pipe open, or stop is closed. After [filter.finish], all that is there is copied before drained is closed, and
 // what comes later is of processes that have left the attempt.
@@ -235,7 +235,7 @@ func (f *filter) copy() {
 			f.write(out)
 		case n > 0 && !told:
 			told = true
-			f.write([]byte(lostSecrets))
+			f.write([]byte(LostSecrets))
 		}
 		if err == nil {
 			continue
@@ -315,7 +315,7 @@ func (r *runner) resumeMasked(a *attempt, pids []int) {
 		if err != nil || a.claim.Unplaced {
 			continue
 		}
-		if secrets, ok := secretsIn(a.claim.Secrets, env); ok && bytes.Contains(env, []byte(r.place.outputVar(a.id))) {
+		if secrets, ok := SecretsIn(a.claim.Secrets, env); ok && bytes.Contains(env, []byte(r.place.outputVar(a.id))) {
 			a.mask = mask.New(secrets)
 			break
 		}
