@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"millrace/batcher"
@@ -117,9 +118,14 @@ func (s *Store) put(ctx context.Context, attempt string, log io.ReaderAt, size i
 	return Archived{URI: s.objects.URI(key), Bytes: size, Missing: missing}, nil
 }
 
+// zips has writers that nobody uses: one takes most of a megabyte, and most logs have less than a page.
+var zips = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
+
 func (s *Store) putPart(ctx context.Context, key string, part *io.SectionReader, meta map[string]string) error {
 	var body bytes.Buffer
-	zip := gzip.NewWriter(&body)
+	zip := zips.Get().(*gzip.Writer)
+	defer zips.Put(zip)
+	zip.Reset(&body)
 	n, err := io.Copy(zip, part)
 	if err = errors.Join(err, zip.Close()); err != nil {
 		return fmt.Errorf("compress the log: %w", err)

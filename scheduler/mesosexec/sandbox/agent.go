@@ -73,16 +73,23 @@ func (a *agents) places(base string) (n int, until time.Time) {
 	return a.opt.PerAgent, time.Time{}
 }
 
-// note remembers whether an agent has answered.
-func (a *agents) note(one *agent, answered bool) {
+// note remembers whether an agent has answered, and says so if that has changed.
+func (a *agents) note(base string, one *agent, err error) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if answered {
+	failed := one.failed
+	if err == nil {
 		one.failed, one.until = 0, time.Time{}
-		return
+	} else {
+		one.failed++
+		one.until = time.Now().Add(min(250*time.Millisecond<<min(failed, 10), 10*time.Second))
 	}
-	one.failed++
-	one.until = time.Now().Add(min(250*time.Millisecond<<min(one.failed-1, 10), 10*time.Second))
+	a.mu.Unlock()
+	switch {
+	case err == nil && failed > 0:
+		a.opt.Logger.Info("mesos agent gives files again", "agent", base)
+	case err != nil && failed == 0:
+		a.opt.Logger.Warn("mesos agent gives no files: logs stand still", "agent", base, "err", err)
+	}
 }
 
 // fileInfo is a file as an agent lists it. Times are in whole seconds.
@@ -164,18 +171,18 @@ func (a *agents) ask(ctx context.Context, t *Task, c call) (*answer, error) {
 	}
 	begun := time.Now()
 	res, err := a.send(ctx, t.Agent, c)
-	result := "ok"
+	result, failed := "ok", err
 	switch {
 	case errors.Is(err, errNoFile):
-		result = "no_file"
+		result, failed = "no_file", nil
 	case err != nil:
 		result = "error"
 	}
 	if ctx.Err() == nil {
-		a.note(one, result != "error")
+		a.note(t.Agent, one, failed)
 	}
 	a.metrics.requests.WithLabelValues(c.Type, result).Observe(time.Since(begun).Seconds())
-	if result == "error" {
+	if failed != nil {
 		return nil, fmt.Errorf("ask agent %s: %w: %w", t.Agent, scheduler.ErrUnavailable, err)
 	}
 	return res, err

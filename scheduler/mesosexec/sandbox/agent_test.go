@@ -220,3 +220,38 @@ func benchmarkRunning(b *testing.B, grows bool) {
 		_ = f.Close()
 	}
 }
+
+// BenchmarkFinish takes tasks that have written a line and put something out to their ends, a few at a time.
+func BenchmarkFinish(b *testing.B) {
+	dir := b.TempDir()
+	sim, err := mesossim.New(mesossim.Options{Dir: dir})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = sim.Close() })
+	place := filepath.Join(dir, "agent0", "a")
+	if err := os.MkdirAll(place, 0o700); err != nil {
+		b.Fatal(err)
+	}
+	for name, text := range map[string]string{"stdout": "loaded 5000 rows\n", "stderr": "", sandbox.OutputName: `{"rows":5000}`} {
+		if err := os.WriteFile(filepath.Join(place, name), []byte(text), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	k, err := sandbox.New(filepath.Join(dir, "spool"), memstore.New(memstore.Options{}), sandbox.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var n atomic.Int64
+	b.ReportAllocs()
+	b.SetParallelism(4)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			task := sandbox.Task{Attempt: fmt.Sprintf("r%d.a.-1.1", n.Add(1)), Agent: sim.AgentURL(0), Dir: place, Streams: []string{"stdout"}, Secrets: []string{secret}}
+			if _, err := k.Finish(b.Context(), task); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}

@@ -264,7 +264,7 @@ func (c *collector) rest(ctx context.Context, files map[string]fileInfo, gone st
 		info, ok := files[s.name]
 		if ok && !c.spool.Full {
 			if _, _, err := c.drain(ctx, s, info.Size, 1<<62); err != nil {
-				return errors.Join(err, c.save(true))
+				return err
 			}
 		}
 	}
@@ -286,6 +286,6 @@ func (c *collector) end(why string) error {
 			return err
 		}
 	}
-	c.spool.Ended = true
-	return c.save(true)
+	c.spool.Ended, c.spool.dirty = true, true
+	return nil
 }

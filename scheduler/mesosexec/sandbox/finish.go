@@ -37,7 +37,7 @@ func (k *Keeper) GiveUp(ctx context.Context, t Task, why string) (Result, error)
 		if !s.Read {
 			s.Read, s.Result.OutputError = true, c.mask.String("could not be read: "+why)
 		}
-		return c.save(true)
+		return nil
 	})
 }
 
@@ -47,7 +47,7 @@ func (k *Keeper) GiveUp(ctx context.Context, t Task, why string) (Result, error)
 //  2. What else the sandbox has is read.
 //  3. The log is archived.
 //
-// The state on the disk says which of these are done.
+// The state on the disk says that all are done, or, after an error, which of them.
 func (k *Keeper) finish(ctx context.Context, t Task, read func(*collector, context.Context) error) (Result, error) {
 	f, err := k.hold(ctx, t)
 	if err != nil {
@@ -67,6 +67,7 @@ func (k *Keeper) finish(ctx context.Context, t Task, read func(*collector, conte
 		err = c.archive(ctx) // 3
 	}
 	if err != nil {
+		err = errors.Join(err, c.save(true))
 		if !errors.Is(err, scheduler.ErrUnavailable) && !errors.Is(err, scheduler.ErrInvalid) {
 			err = fmt.Errorf("%w: %w", scheduler.ErrUnavailable, err) // this machine's disk
 		}
@@ -109,7 +110,7 @@ func (c *collector) collect(ctx context.Context) error {
 		c.spool.Result.Refused = strings.TrimSpace(strings.ToValidUTF8(c.mask.String(string(text)), "\uFFFD"))
 	}
 	c.spool.Read = true
-	return c.save(true)
+	return nil
 }
 
 // readOutput reads the file of the task's output, and puts a large one into the object store.
@@ -160,9 +161,12 @@ func (c *collector) whole(ctx context.Context, name string, size int64) (body []
 // archive is step 3 of finish.
 func (c *collector) archive(ctx context.Context) error {
 	s, begun := c.spool, time.Now()
+	if err := s.check(s.path); err != nil {
+		c.spool = nil // It is begun anew the next time: an archive is for ever.
+		return fmt.Errorf("look through spool: %w", err)
+	}
 	f, err := os.Open(s.path + spoolSuffix)
 	if err != nil {
-		c.spool = nil // begun anew
 		return fmt.Errorf("open spool: %w", err)
 	}
 	defer f.Close() // only read

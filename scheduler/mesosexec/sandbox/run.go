@@ -114,7 +114,12 @@ func (k *Keeper) look(ctx context.Context, f *follow) {
 	k.left(f.agent)
 	now := time.Now()
 	f.looked = now
-	if f.over = f.over || over; f.over {
+	if over && !f.over { // Finish was not called, or before this process was there.
+		f.over = true
+		delete(k.follows, c.task.Attempt)
+		k.metrics.following.Set(float64(len(k.follows)))
+	}
+	if f.over {
 		return
 	}
 	most := k.opt.MaxPause

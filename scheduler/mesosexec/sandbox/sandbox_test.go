@@ -138,6 +138,30 @@ func TestTwoStreams(t *testing.T) {
 	}
 }
 
+// TestPartOfLine: what is waited for to become a line is read again after a restart.
+func TestPartOfLine(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	gate := w.gate("gate")
+	task := w.launch("r1.a.-1.1", "printf 'one\ntw'; read x < "+gate+"; echo o")
+	task.Streams = []string{"stdout", "err"}
+	waitFor(t, "its output", func() bool {
+		text, err := os.ReadFile(filepath.Join(w.place(task.Attempt), "stdout"))
+		return err == nil && string(text) == "one\ntw"
+	})
+	slow := quick
+	slow.MinPause, slow.MaxPause, slow.ReadPause = time.Hour, time.Hour, time.Hour
+	k := w.keeper(slow)
+	k.Follow(task)
+	k.shows(task.Attempt, "one\n")
+	k.stop()
+	k = w.keeper(quick)
+	k.Follow(task)
+	k.shows(task.Attempt, "one\ntw")
+	w.open(gate)
+	k.shows(task.Attempt, "one\ntwo\n")
+}
+
 // TestBytes: a log is bytes, whatever they are, and as many as there are.
 func TestBytes(t *testing.T) {
 	t.Parallel()

@@ -87,17 +87,29 @@ func openSpool(path string) (*spool, error) {
 	if s.Files == nil {
 		s.Files = map[string]mark{}
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("open spool: %w", err)
-	}
-	f, err := os.OpenFile(path+spoolSuffix, os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open spool: %w", err)
-	}
-	if err := errors.Join(f.Truncate(s.Bytes), f.Close()); err != nil {
+	if err := s.fit(); err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
 	return s, nil
+}
+
+// fit makes the spool as long as its state says, empty if there is none.
+func (s *spool) fit() error {
+	f, err := os.OpenFile(s.path+spoolSuffix, os.O_CREATE|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+			return err
+		}
+		f, err = os.OpenFile(s.path+spoolSuffix, os.O_CREATE|os.O_WRONLY, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() != s.Bytes {
+		err = f.Truncate(s.Bytes)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // errSpool says that a spool does not agree with its state, or that this can not be read.
