@@ -188,8 +188,8 @@ func (a *agents) ask(ctx context.Context, t *Task, c call) (*answer, error) {
 	return res, err
 }
 
-// maxAnswer bounds an answer. A piece of a file has at most 64 KiB, before base64; a real agent never sends more.
-const maxAnswer = 16 << 20
+// maxAnswer bounds an answer: the list of some 200,000 files. A piece of a file has at most 64 KiB, before base64.
+const maxAnswer = 64 << 20
 
 func (a *agents) send(ctx context.Context, base string, c call) (*answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.opt.RequestTimeout)
