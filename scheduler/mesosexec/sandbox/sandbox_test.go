@@ -167,21 +167,21 @@ func TestBytes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	k := w.keeper(quick)
-	task := w.launch("r1.a.-1.1", `for i in 1 2 3 4 5 6 7 8; do head -c 1000003 /dev/urandom; done | tee copy`)
+	task := w.launch("r1.a.-1.1", `for i in 1 2 3; do head -c 1500001 /dev/urandom; done | tee copy`)
 	task.Secrets = []string{secret}
 	k.Follow(task)
 	place := w.place(task.Attempt)
 	w.ended(task.Attempt)
 	k.finish(task)
 	want, err := os.ReadFile(filepath.Join(place, "copy"))
-	if err != nil || len(want) != 8*1000003 {
+	if err != nil || len(want) != 3*1500001 {
 		t.Fatalf("the copy has %d bytes, %v", len(want), err)
 	}
 	for range 2 {
 		if got := k.log(task.Attempt, 0); got != string(want) {
 			t.Errorf("the log has %d bytes and is not what was written", len(got))
 		}
-		if got := k.log(task.Attempt, 5<<20); got != string(want[5<<20:]) {
+		if got := k.log(task.Attempt, 4<<20+9); got != string(want[4<<20+9:]) {
 			t.Errorf("from the middle, the log has %d bytes and is not what was written", len(got))
 		}
 		w.forgetSpools()

@@ -22,7 +22,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // waitFor waits until ok says so.
 func waitFor(t testing.TB, what string, ok func() bool) {
