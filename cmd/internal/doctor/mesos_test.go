@@ -2,8 +2,10 @@ package doctor
 
 import (
 	"bytes"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -236,6 +239,36 @@ func TestMesosSound(t *testing.T) {
 	defer func() { _ = resp.Body.Close() }()
 	if text, err := io.ReadAll(resp.Body); err != nil || !sound || !strings.Contains(string(text), `"frameworks":[]`) || !strings.Contains(string(text), `"completed_frameworks":[]`) {
 		t.Errorf("sound %v, %v, frameworks of the cluster: %s", sound, err, text)
+	}
+}
+
+// TestMesosTLS: a master with a certificate of an authority of its own is known by executors.mesos.ca, and not without.
+func TestMesosTLS(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/version" {
+			_, _ = io.WriteString(w, `{"version":"1.11.0"}`)
+			return
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // It is told of the handshake that fails.
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+	if err := os.WriteFile(ca, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		ca, want string
+	}{
+		{"", "certificate signed by unknown authority"}, {ca, "does not know who leads: 503"}, {filepath.Join(filepath.Dir(ca), "none"), "executors.mesos.ca: read certificate authority"},
+	} {
+		got, sound := findings(t, func(m *configs.MesosExecutor) { m.Masters, m.CA = []string{srv.URL}, c.ca })
+		if !slices.ContainsFunc(got, func(f Finding) bool { return strings.Contains(f.Why, c.want) }) || sound {
+			t.Errorf("ca %q: got %+v, want %q", c.ca, got, c.want)
+		}
 	}
 }
 
