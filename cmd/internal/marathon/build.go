@@ -109,7 +109,7 @@ func (b *builder) app(name string) App {
 		ID: b.o.ID + "/" + name, Instances: 1, CPUs: b.o.CPUs[name], Mem: b.o.Mem[name], Disk: 512,
 		Container:    Container{Type: "DOCKER", Volumes: b.volumes(name)},
 		Networks:     []Network{{"host"}}, // Behind a bridge all senders have one address.
-		RequirePorts: true,
+		RequirePorts: true, Labels: map[string]string{},
 		// Killing one before the next starts is the only way: the next one wants its volume.
 		Upgrade: Upgrade{}, Unreachable: "disabled", Residency: Residency{"WAIT_FOREVER"}, MaxLaunchDelay: 60,
 	}
@@ -134,7 +134,7 @@ func (b *builder) process(name string, console int) App {
 	a.Container.Docker.Image = b.o.Image
 	// Mesos gives volumes to the user of the task, which is root unless Marathon was told otherwise.
 	a.Container.Docker.Parameters = []Parameter{{"user", "0:0"}}
-	a.Labels = map[string]string{"MILLRACE_ROLES": strings.Join(roles[name], ",")}
+	a.Labels["MILLRACE_ROLES"] = strings.Join(roles[name], ",")
 	a.Args = []string{"serve", "--roles", strings.Join(roles[name], ",")}
 	if b.o.ConfigPath != "" {
 		a.Args = append(a.Args, "--config", b.o.ConfigPath)
@@ -178,11 +178,15 @@ func (b *builder) ingest(port, console int) App {
 	return a
 }
 
+// single is the label by which Marathon refuses more than one instance, also from a person who scales.
+const single = "MARATHON_SINGLE_INSTANCE_APP"
+
 // schedule returns what schedules. Of it there is one, whose store nobody else may have open.
 func (b *builder) schedule(console int) App {
 	a := b.process(Schedule, console)
 	a.Ports = []Port{{console, "console", "tcp"}}
 	a.HealthChecks = []HealthCheck{alive(0, b.cfg.Console.TLS)}
+	a.Labels[single] = "true"
 	if b.o.Postgres {
 		a.Dependencies = []string{b.o.ID + "/" + Postgres}
 	}
@@ -198,6 +202,7 @@ func (b *builder) postgres() App {
 		"PGPORT":                 strconv.Itoa(b.o.PostgresPort),
 		"PGDATA":                 home[Postgres] + "/pgdata", // A volume of its own may have a lost+found, beside which nothing is made.
 	}
+	a.Labels[single] = "true"
 	a.Ports = []Port{{b.o.PostgresPort, "postgres", "tcp"}}
 	a.HealthChecks = []HealthCheck{{
 		Protocol: "COMMAND", Command: &Command{"pg_isready -U postgres -h 127.0.0.1"},

@@ -198,7 +198,7 @@ func TestShape(t *testing.T) {
 		t.Fatalf("got %v, want %v", slices.Sorted(maps.Keys(ids)), want)
 	}
 	ingest, schedule, postgres := ids["/millrace/ingest"], ids["/millrace/schedule"], ids["/millrace/postgres"]
-	if schedule.Instances != 1 || schedule.Upgrade != (Upgrade{}) || !slices.Equal(schedule.Dependencies, []string{"/millrace/postgres"}) {
+	if schedule.Labels[single] != "true" || postgres.Labels[single] != "true" || ingest.Labels[single] != "" || schedule.Instances != 1 || schedule.Upgrade != (Upgrade{}) || !slices.Equal(schedule.Dependencies, []string{"/millrace/postgres"}) {
 		t.Errorf("schedule: got %+v", schedule)
 	}
 	if ingest.Instances != 3 || ingest.Upgrade.MinimumHealth != 0.5 || !slices.EqualFunc(ingest.Constraints, [][]string{{"hostname", "UNIQUE"}}, slices.Equal) || len(ingest.Dependencies) > 0 {
