@@ -174,7 +174,7 @@ type Launch struct {
 // Outcome is what an executor knows of an attempt.
 type Outcome string
 
-// The outcomes. All but OutcomeRunning and OutcomeUnreachable end the attempt.
+// The outcomes. All but OutcomeRunning, OutcomeUnreachable and OutcomeUnsent end the attempt.
 const (
 	OutcomeRunning     Outcome = "running"
 	OutcomeExited      Outcome = "exited"      // Exit or Signal is set
@@ -182,6 +182,8 @@ const (
 	OutcomeLost        Outcome = "lost"        // infrastructure took it; proven not to run any more, or never to have run
 	OutcomeRefused     Outcome = "refused"     // can never be started: no such program, bad directory
 	OutcomeUnreachable Outcome = "unreachable" // may still run
+	// OutcomeUnsent answers Reconcile: it waited for a place, was never handed on, and is not known any more. Launch is to be called again. It ends nothing.
+	OutcomeUnsent Outcome = "unsent"
 )
 
 // Report is news of one attempt. Reports may be doubled and reordered; the engine ignores those of attempts that are not the present one.

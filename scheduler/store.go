@@ -181,7 +181,7 @@ type Executor interface {
 	// Kill asks an attempt to end, SIGTERM first, SIGKILL after grace; the report of its end comes as always. Unknown ids are ignored.
 	Kill(ctx context.Context, attempt string, grace time.Duration) error
 	// Reconcile asks for a report on each attempt. One that the executor does not know, and from then on will never start, is reported
-	// as lost.
+	// as lost; an executor that knows of all attempts that ever left it may report it as unsent instead, and starts it when it is launched again.
 	Reconcile(ctx context.Context, attempts []string) error
 	// Run delivers reports until ctx ends. A batch of reports is repeated, after a restart too, until report has returned nil for it.
 	Run(ctx context.Context, report func(ctx context.Context, reports []Report) error) error
@@ -189,6 +189,12 @@ type Executor interface {
 	Log(ctx context.Context, attempt string, offset int64) (io.ReadCloser, error)
 	// Slots is how many attempts may be active at once.
 	Slots() int
+}
+
+// Placer is an executor whose attempts may wait for a place after they were launched.
+type Placer interface {
+	// Waiting says what an attempt waits for, as a sentence for people, "" if it does not wait or is not known.
+	Waiting(attempt string) string
 }
 
 // Operator turns a task into a command. It is pure.

@@ -345,7 +345,7 @@ func (c *core) fill(q *queue) bool {
 			break
 		}
 		l, i := next.run, next.task
-		one, err := c.launch(l, i)
+		one, err := c.launch(l, i, l.Tasks[i].Try+1)
 		if err != nil {
 			c.step(l, plan.Refuse{Task: i, Reason: err.Error()})
 			continue

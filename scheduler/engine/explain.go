@@ -319,8 +319,14 @@ func (c *core) whyActive(r ref) scheduler.Why {
 		return scheduler.Why{Code: scheduler.CodeEnding, Name: t.Executor,
 			Text: fmt.Sprintf("was asked to end (%s); SIGKILL follows %v after SIGTERM", t.Kill, r.run.Grace(r.task))}
 	case t.State == scheduler.StateLaunching:
-		return scheduler.Why{Code: scheduler.CodeLaunching, Name: t.Executor,
+		why := scheduler.Why{Code: scheduler.CodeLaunching, Name: t.Executor,
 			Text: fmt.Sprintf("try %d was handed to executor %s, which has not said that it runs", t.Try, t.Executor)}
+		if p, ok := c.queues[t.Executor].executor.(scheduler.Placer); ok {
+			if text := p.Waiting(r.run.slots[r.task]); text != "" {
+				why.Text = fmt.Sprintf("try %d waits in executor %s: %s", t.Try, t.Executor, text)
+			}
+		}
+		return why
 	}
 	return scheduler.Why{Code: scheduler.CodeRunning, Name: t.Executor, Text: fmt.Sprintf("try %d runs since %s", t.Try, clock(t.StartedAt))}
 }

@@ -159,10 +159,36 @@ func (in *reports) decide(_ context.Context, c *core) {
 			}
 			continue
 		}
+		if rep.Outcome == scheduler.OutcomeUnsent {
+			c.relaunch(at, rep)
+			continue
+		}
 		c.step(at.run, plan.Report{Task: at.task, Report: rep})
 		c.observeStart(at)
 	}
 	c.then(in.done, nil)
+}
+
+// relaunch hands an attempt to its executor again, which had it, and has forgotten it before anything came of it. What was asked to end meanwhile has ended.
+func (c *core) relaunch(at ref, rep scheduler.Report) {
+	t := &at.run.Tasks[at.task]
+	if t.State != scheduler.StateLaunching {
+		return // late: it was launched again, and has started
+	}
+	rep.EndedAt = c.tx.now
+	if t.Kill != "" {
+		rep.Outcome, rep.Exit, rep.Signal = scheduler.OutcomeExited, -1, "SIGTERM"
+		c.step(at.run, plan.Report{Task: at.task, Report: rep})
+		return
+	}
+	one, err := c.launch(at.run, at.task, t.Try)
+	if err != nil {
+		rep.Outcome, rep.Exit, rep.Reason = scheduler.OutcomeRefused, -1, err.Error()
+		c.step(at.run, plan.Report{Task: at.task, Report: rep})
+		return
+	}
+	one.executor, one.input = t.Executor, at.run.Freeze(at.task)
+	c.tx.launches = append(c.tx.launches, one)
 }
 
 // observeStart notes when the first task of a run started.

@@ -14,8 +14,8 @@ import (
 
 // launch makes what the executor needs for the next attempt of a task. Secrets are not read here: that may take as long as another system does to
 // answer, and everything waits for the loop.
-func (c *core) launch(l *live, i int) (launch, error) {
-	try, op := l.Tasks[i].Try+1, c.operators[l.Spec(i).Kind]
+func (c *core) launch(l *live, i, try int) (launch, error) {
+	op := c.operators[l.Spec(i).Kind]
 	pending, err := l.Pend(i, try, op, c.env)
 	if err != nil {
 		return launch{}, err

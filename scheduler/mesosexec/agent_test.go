@@ -74,7 +74,7 @@ func (f *one) handle(ctx context.Context, e *mesos.Event) error {
 
 // ran is what became of an attempt.
 type ran struct {
-	sandbox
+	box
 	statuses []mesos.TaskStatus
 }
 
@@ -113,7 +113,7 @@ func (f *one) play(t *testing.T, opt mesossim.Options) ran {
 	case <-time.After(time.Minute):
 		t.Fatal("the task does not end")
 	}
-	return ran{sandbox{sim.Tasks()[0].Dir}, f.statuses}
+	return ran{box{sim.Tasks()[0].Dir}, f.statuses}
 }
 
 // quick is a cluster on which hours are seconds, but for what is waited for.

@@ -198,6 +198,9 @@ func (c *Client) keep(ctx context.Context, id string) error {
 	}
 }
 
+// forget makes the client ask for the framework's id again, before the next round of Run.
+func (c *Client) forget() { c.change(func(s *Status) { s.FrameworkID = "" }) }
+
 func (c *Client) change(set func(*Status)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

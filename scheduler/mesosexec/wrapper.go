@@ -3,14 +3,16 @@ package mesosexec
 import (
 	_ "embed"
 	"strings"
+
+	"millrace/scheduler/mesosexec/sandbox"
 )
 
 // The files of a sandbox that the wrapper makes, and the task or we read.
 const (
 	inputFile  = "millrace-input.json"
-	outputFile = "millrace-output"
+	outputFile = sandbox.OutputName
 	// refusedFile has a sentence that says why the task's program could not be executed. It is there only then.
-	refusedFile = "millrace-refused"
+	refusedFile = sandbox.RefusedName
 	// workDir is where a command starts that has nothing fetched; what has, starts where that is, in the sandbox itself.
 	workDir = "work"
 )

@@ -29,10 +29,10 @@ func shells(t *testing.T) map[string][]string {
 	return out
 }
 
-// sandbox is where a wrapper ran.
-type sandbox struct{ dir string }
+// box is where a wrapper ran.
+type box struct{ dir string }
 
-func (s sandbox) read(t *testing.T, name string) string {
+func (s box) read(t *testing.T, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.dir, name))
 	if err != nil {
@@ -42,7 +42,7 @@ func (s sandbox) read(t *testing.T, name string) string {
 }
 
 // wrap executes the command of an attempt as an agent does, in a shell, and returns its output and exit code.
-func wrap(t *testing.T, shell []string, l *scheduler.Launch) (s sandbox, out string, code int) {
+func wrap(t *testing.T, shell []string, l *scheduler.Launch) (s box, out string, code int) {
 	t.Helper()
 	info, err := taskOf(l, &match.Placed{}, mesos.ID{Value: "a"}, TaskOptions{})
 	if err != nil {
@@ -92,11 +92,11 @@ func TestWrapperUnpacks(t *testing.T) {
 		if _, out, code := wrap(t, shell, l); out != string(large) || code != 0 {
 			t.Errorf("%s: got %d bytes and code %d, want %d", name, len(out), code, len(large))
 		}
-		box := t.TempDir()
+		dir := t.TempDir()
 		cmd := exec.Command(shell[0], append(shell[1:len(shell):len(shell)], "-c", wrapperOf(nil), "sh", "work", "no", "gzip", "1", "bm8gZ3ppcA==", "true")...)
-		cmd.Env = []string{path, "MESOS_SANDBOX=" + box}
+		cmd.Env = []string{path, "MESOS_SANDBOX=" + dir}
 		_ = cmd.Run() // What became of it is in its state.
-		if got := (sandbox{box}).read(t, refusedFile); cmd.ProcessState.ExitCode() != 127 || !strings.HasPrefix(got, "the input is so large that it was sent compressed") {
+		if got := (box{dir}).read(t, refusedFile); cmd.ProcessState.ExitCode() != 127 || !strings.HasPrefix(got, "the input is so large that it was sent compressed") {
 			t.Errorf("%s: got %q and code %d", name, got, cmd.ProcessState.ExitCode())
 		}
 	}

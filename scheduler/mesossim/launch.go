@@ -147,7 +147,7 @@ func (l *leader) launchGroup(f *framework, m *member, role string, avail bundle,
 }
 
 func (l *leader) know(f *framework, m *member, role string, t mesos.TaskInfo, executor string) {
-	f.tasks[t.TaskID.Value] = &known{agent: m.a.id, executor: executor, name: t.Name, role: role, state: mesos.TaskStaging, used: bundleOf(t.Resources),
+	f.tasks[t.TaskID.Value] = &known{agent: m.a.id, executor: executor, name: t.Name, labels: t.Labels, role: role, state: mesos.TaskStaging, used: bundleOf(t.Resources),
 		resources: t.Resources}
 	f.order = append(f.order, t.TaskID.Value)
 }

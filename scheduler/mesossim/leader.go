@@ -47,6 +47,7 @@ type known struct {
 	agent     string
 	executor  string // of its group, else empty
 	name      string
+	labels    *mesos.Labels
 	role      string
 	state     mesos.TaskState // as the framework was told
 	status    *mesos.ContainerStatus

@@ -58,7 +58,7 @@ func (l *leader) relearn(m *member, unreachable bool) {
 		}
 		id := t.info.TaskID.Value
 		delete(f.lost, id)
-		k := &known{agent: a.id, name: t.info.Name, role: t.role, state: t.told(), status: t.container(true), used: bundleOf(t.info.Resources),
+		k := &known{agent: a.id, name: t.info.Name, labels: t.info.Labels, role: t.role, state: t.told(), status: t.container(true), used: bundleOf(t.info.Resources),
 			resources: t.info.Resources, freed: t.state.Terminal()}
 		f.tasks[id] = k
 		f.order = append(f.order, id)

@@ -236,8 +236,12 @@ func (l *leader) tasksV1() object {
 	for _, f := range l.order {
 		for _, id := range f.order {
 			t := f.tasks[id]
-			tasks = append(tasks, object{"name": t.name, "task_id": mesos.ID{Value: id}, "framework_id": mesos.ID{Value: f.id}, "agent_id": mesos.ID{Value: t.agent},
-				"state": t.state, "resources": t.resources})
+			task := object{"name": t.name, "task_id": mesos.ID{Value: id}, "framework_id": mesos.ID{Value: f.id}, "agent_id": mesos.ID{Value: t.agent},
+				"state": t.state, "resources": t.resources}
+			if t.labels != nil {
+				task["labels"] = t.labels // unobserved
+			}
+			tasks = append(tasks, task)
 		}
 	}
 	return object{"tasks": tasks}

@@ -148,7 +148,7 @@ func (t *execTest) wait(attempt string, ok func(scheduler.Report) bool) schedule
 }
 
 func ended(r scheduler.Report) bool {
-	return r.Outcome != scheduler.OutcomeRunning && r.Outcome != scheduler.OutcomeUnreachable
+	return r.Outcome != scheduler.OutcomeRunning && r.Outcome != scheduler.OutcomeUnreachable && r.Outcome != scheduler.OutcomeUnsent
 }
 
 func (t *execTest) end(attempt string) scheduler.Report {
@@ -326,16 +326,16 @@ func testLargeOutput(t *execTest) {
 	l := t.shell("large", `head -c 65537 /dev/zero | tr '\0' 1 > "$MILLRACE_OUTPUT"`)
 	exact := t.shell("exact", `head -c 65536 /dev/zero | tr '\0' 1 > "$MILLRACE_OUTPUT"`)
 	t.launch(l, exact)
-	if r := t.end(l.ID); r.Outcome != scheduler.OutcomeExited || r.Exit != 0 || len(r.Output) != 0 || r.OutputError == "" {
-		t.Errorf("got %v, exit %d, %d bytes, %q: want no output and why", r.Outcome, r.Exit, len(r.Output), r.OutputError)
+	if r := t.end(l.ID); r.Outcome != scheduler.OutcomeExited || r.Exit != 0 || len(r.Output) != 0 || (r.OutputError == "") == (r.OutputRef == nil) {
+		t.Errorf("got %v, exit %d, %d bytes, %q: want no output and why, or where it is", r.Outcome, r.Exit, len(r.Output), r.OutputError)
 	}
 	if r := t.end(exact.ID); len(r.Output) != 64<<10 || r.OutputError != "" {
 		t.Errorf("got %d bytes, %q: want 64 KiB", len(r.Output), r.OutputError)
 	}
 }
 
-// executorEnv are the variables that are the executor's to set, each to a path.
-var executorEnv = []string{"MILLRACE_INPUT", "MILLRACE_OUTPUT", "MILLRACE_STATE"}
+// executorEnv are the variables that are the executor's to set, each to a path; PWD is the shell's, where there is one.
+var executorEnv = []string{"MILLRACE_INPUT", "MILLRACE_OUTPUT", "MILLRACE_STATE", "PWD"}
 
 func testEnv(t *execTest) {
 	l := t.shell("env", "")
@@ -456,8 +456,22 @@ func testReconcileUnknown(t *execTest) {
 	if err := t.ex.Reconcile(t.Context(), []string{l.ID}); err != nil {
 		t.Fatalf("reconcile: %v", err)
 	}
-	if r := t.end(l.ID); r.Outcome != scheduler.OutcomeLost {
-		t.Fatalf("got %+v, want lost", r)
+	r := t.wait(l.ID, func(r scheduler.Report) bool { return r.Outcome == scheduler.OutcomeUnsent || ended(r) })
+	if r.Outcome == scheduler.OutcomeUnsent {
+		// It never left the executor, so that it can be launched now, and is not by itself.
+		t.barrier("unsent")
+		if got := t.file("ghost"); got != "" {
+			t.Fatal("an attempt was started that was reported as unsent")
+		}
+		t.launch(l)
+		t.end(l.ID)
+		if got := t.file("ghost"); got != "x\n" {
+			t.Errorf("got %q, want one start", got)
+		}
+		return
+	}
+	if r.Outcome != scheduler.OutcomeLost {
+		t.Fatalf("got %+v, want lost, or unsent", r)
 	}
 	late := func(name string) {
 		// The launch that was on its way when the engine gave it up. An error is as good as silence, a start is not.
@@ -520,9 +534,10 @@ func testRestartReports(t *execTest) {
 	l := t.shell("kept", "exit 6")
 	t.mu.Lock()
 	t.refuse = func(reports []scheduler.Report) error {
-		if slices.ContainsFunc(reports, func(r scheduler.Report) bool { return r.Attempt == l.ID && ended(r) }) {
-			once.Do(func() { close(offered) })
+		if !slices.ContainsFunc(reports, func(r scheduler.Report) bool { return r.Attempt == l.ID && ended(r) }) {
+			return nil // A cluster tells of the end when the start was taken.
 		}
+		once.Do(func() { close(offered) })
 		return scheduler.ErrUnavailable
 	}
 	t.mu.Unlock()
