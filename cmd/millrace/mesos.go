@@ -14,7 +14,8 @@ import (
 )
 
 func newMesos(g *global) *cobra.Command {
-	return group("mesos", "Run on a Mesos cluster: what a person does there", newMesosMarathon(g))
+	return group("mesos", "Run on a Mesos cluster: what a person does there", newMesosStatus(g), newMesosConfirm(g), newMesosRegister(g), newMesosTeardown(g),
+		newMesosMarathon(g))
 }
 
 func newMesosMarathon(g *global) *cobra.Command {

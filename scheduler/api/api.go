@@ -41,6 +41,8 @@ type Deps struct {
 	TestConnection func(ctx context.Context, fields map[string]string) (string, error)
 	// Executors by the name that stands in an attempt.
 	Executors map[string]scheduler.Executor
+	// Mesos is the one of them that is on a Mesos cluster; nil: there is none.
+	Mesos     Mesos
 	Catalogue batcher.Catalogue
 	Objects   batcher.ObjectStore
 	// Codec reads objects and sidecars.

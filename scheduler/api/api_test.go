@@ -126,6 +126,7 @@ func TestAnswersFitDocument(t *testing.T) {
 		{"GET", "/notifiers", "", 200}, {"POST", "/notifiers/ops/test", "", 200}, {"POST", "/notifiers/none/test", "", 404}, {"POST", "/notifiers/broken/test", "", 422},
 		{"GET", "/explain/tasks/" + run.ID + "/none", "", 404}, {"GET", "/explain/tasks/" + run.ID + "/check?map_index=x", "", 422},
 		{"GET", "/verify", "", 404}, {"POST", "/verify", "", 200}, {"GET", "/verify", "", 200},
+		{"GET", "/mesos", "", 200}, {"POST", "/mesos/confirm", "", 200}, {"POST", "/mesos/register", "", 422}, {"POST", "/mesos/teardown", "", 503},
 		{"POST", "/admin/archive", "", 200}, {"GET", "/archive", "", 200}, {"GET", "/archive?limit=0", "", 422},
 		{"GET", "/archive/object?key=" + old.key, "", 200}, {"GET", "/archive/object?key=" + old.key + "x", "", 404}, {"GET", "/archive/object?key=other", "", 422},
 		{"GET", "/runs/" + old.run, "", 200}, {"GET", "/runs/" + old.run + "/tasks", "", 200}, {"GET", "/runs/" + old.run + "/logs", "", 200},

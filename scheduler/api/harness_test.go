@@ -76,7 +76,7 @@ func newRig(t *testing.T, change ...func(*Deps, *Options)) *rig {
 		Prune: func(context.Context) (any, error) {
 			return map[string]int{"runs": 2, "objects": 1, "bytes": 9, "batches": 0, "outputs": 0, "logs": 0}, nil
 		},
-		Metrics: r.reg,
+		Mesos: &fakeMesos{}, Metrics: r.reg,
 	}
 	o := Options{
 		Token: testToken, Version: Version{"v0", "abc", "go"}, Poll: time.Millisecond, Registerer: r.reg,

@@ -47,6 +47,9 @@ func (a *app) buildConsole(_ context.Context) error {
 		deps.Outbox, deps.Notifications = s.store, s.notify
 		deps.Prune = s.history.now(a.retention)
 		deps.Approve = s.engine
+		if s.mesos != nil { // a nil executor is no nil interface
+			deps.Mesos = s.mesos
+		}
 		deps.Backfiller, deps.PlanBackfill = s.engine, backfill.New(s.store, s.engine, judge{}, a.catalogue).Plan
 		deps.Values, deps.TestConnection = s.values, testConnection
 	}

@@ -9,6 +9,7 @@ import (
 	"millrace/scheduler"
 	"millrace/scheduler/engine"
 	"millrace/scheduler/localexec"
+	"millrace/scheduler/mesosexec"
 	"millrace/scheduler/notify"
 	taskout "millrace/scheduler/output"
 	"millrace/scheduler/registry"
@@ -22,6 +23,7 @@ import (
 type scheduling struct {
 	store     *sqlstore.Store
 	executors map[string]scheduler.Executor
+	mesos     *mesosexec.Executor // nil: there is none
 	engine    *engine.Engine
 	dispatch  *dispatch.Dispatcher
 	hold      *hold
@@ -59,6 +61,12 @@ func (a *app) buildSchedule(ctx context.Context) error {
 	}
 	if s.values, err = a.openValues(ctx, store); err != nil {
 		return err
+	}
+	if s.mesos, err = a.buildMesos(store, s.values); err != nil {
+		return err
+	}
+	if s.mesos != nil {
+		s.executors[mesosName] = s.mesos
 	}
 	s.engine, err = engine.New(store, s.executors, engine.Options{
 		Registry: registries, Operators: operators, Env: a.taskEnv(), Values: s.values, Outputs: outputs, Logger: a.log, Registerer: a.metrics, Noticed: func() { s.notify.Wake() },
