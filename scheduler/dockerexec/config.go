@@ -100,6 +100,8 @@ func (e *Executor) plan(l *scheduler.Launch, rec *record) (client.ContainerCreat
 	h := &container.HostConfig{
 		Init: &init, Privileged: l.Container.Privileged, NetworkMode: container.NetworkMode(cmp.Or(l.Container.Network, e.opt.Network)),
 		Resources: limits(l.Resources), Mounts: e.mounts(l),
+		// One that can be read, whatever the engine has by default, from its beginning: in JSON a byte is six at most.
+		LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": strconv.FormatInt(8*e.opt.MaxLog, 10)}},
 	}
 	if err := ports(l, c, h); err != nil {
 		return client.ContainerCreateOptions{}, err
@@ -242,16 +244,20 @@ func programs(c *container.Config) []string {
 		}
 		return []string{name}
 	}
-	var out []string
+	dirs := defaultPath
 	for _, kv := range c.Env {
-		if dirs, ok := strings.CutPrefix(kv, "PATH="); ok {
-			out = nil
-			for dir := range strings.SplitSeq(dirs, ":") {
-				if path.IsAbs(dir) {
-					out = append(out, path.Join(dir, name))
-				}
-			}
+		if val, ok := strings.CutPrefix(kv, "PATH="); ok {
+			dirs = val
+		}
+	}
+	var out []string
+	for dir := range strings.SplitSeq(dirs, ":") {
+		if path.IsAbs(dir) {
+			out = append(out, path.Join(dir, name))
 		}
 	}
 	return out
 }
+
+// defaultPath is what an engine gives a container whose image has no PATH.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

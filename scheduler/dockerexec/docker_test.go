@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -306,6 +307,65 @@ func TestPull(t *testing.T) {
 				t.Errorf("%s: pulled %q with %q, want %s", tt.name, pulls[i], auth[i], tt.image)
 			}
 		}
+	}
+}
+
+// TestNoPath: the environment of a task with an image need not have PATH, since images have theirs.
+func TestNoPath(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, dockerexec.Options{})
+	good, bad := b.shell("good", "exit 4"), b.shell("bad", "")
+	good.Env, bad.Env = nil, nil
+	bad.Argv = []string{"no-such-program"}
+	b.launch(good, bad)
+	if r := b.report(good.ID, ""); r.Exit != 4 {
+		t.Errorf("got %+v, want exit code 4", r)
+	}
+	if r := b.report(bad.ID, ""); r.Outcome != scheduler.OutcomeRefused || !strings.Contains(r.Reason, "/usr/bin/no-such-program") {
+		t.Errorf("got %+v, want a refusal that says where it was looked for", r)
+	}
+}
+
+// TestKillWhilePulling: an attempt need not have its image to be killed.
+func TestKillWhilePulling(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, dockerexec.Options{})
+	const slow = "registry.example/slow:1"
+	locked(b, func(e *engine) bool { e.stuck = map[string]chan struct{}{slow: make(chan struct{})}; return true })
+	l := b.shell("slow", "true")
+	l.Container = &scheduler.Container{Image: slow}
+	b.launch(l)
+	b.eventually("the image is pulled", func() bool { return locked(b, func(e *engine) bool { return len(e.pulls) == 1 }) })
+	if err := b.ex.Kill(t.Context(), l.ID, patience); err != nil {
+		t.Fatal(err)
+	}
+	if r := b.report(l.ID, ""); r.Outcome != scheduler.OutcomeExited || r.Signal != "SIGTERM" || !strings.Contains(r.Reason, "before it was started") {
+		t.Errorf("got %+v, want the end before the start", r)
+	}
+}
+
+// TestTaskImage: with millrace-task in front, what it says of a program is what is reported.
+func TestTaskImage(t *testing.T) {
+	t.Parallel()
+	entrypoint := filepath.Join(t.TempDir(), "millrace-task")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", entrypoint, "../../cmd/millrace-task")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	b := newBench(t, dockerexec.Options{})
+	task := func(name string, args ...string) scheduler.Launch {
+		l := b.shell(name, "")
+		l.Argv, l.Container.Args = nil, append([]string{entrypoint, "--"}, args...) // the engine of the test has no images, so that the arguments are the command
+		return l
+	}
+	good := task("good", "sh", "-c", `cat "$MILLRACE_INPUT" > "$MILLRACE_OUTPUT"; echo out; echo err >&2; echo "$MILLRACE_DIR"; exit 3`)
+	bad := task("bad", "no-such-program")
+	b.launch(good, bad)
+	if r := b.report(good.ID, ""); r.Exit != 3 || string(r.Output) != "{}" || b.log(good.ID) != "out\nerr\n\n" {
+		t.Errorf("got %+v, log %q", r, b.log(good.ID))
+	}
+	if r := b.report(bad.ID, ""); r.Outcome != scheduler.OutcomeRefused || !strings.Contains(r.Reason, `"no-such-program": not found in PATH`) {
+		t.Errorf("got %+v, want the refusal of millrace-task", r)
 	}
 }
 

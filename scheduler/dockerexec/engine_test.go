@@ -39,8 +39,9 @@ type engine struct {
 
 	mu         sync.Mutex // guards the rest, and what containers say
 	containers map[string]*box
-	images     map[string]bool // those that are there
-	registry   map[string]string
+	images     map[string]bool          // those that are there
+	registry   map[string]string        // what is wrong with images that it has, "": nothing
+	stuck      map[string]chan struct{} // pulls of these wait
 	volumes    map[string]map[string]string
 	watchers   map[chan events.Message]bool
 	requests   []string // method and path without the version, as they came
@@ -256,10 +257,11 @@ func (e *engine) start(w http.ResponseWriter, name string) {
 	b.state = container.State{Status: container.StateRunning, Running: true, StartedAt: time.Now().UTC().Format(time.RFC3339Nano)}
 	argv := append(slices.Clone([]string(b.Entrypoint)), b.Cmd...)
 	b.cmd = &exec.Cmd{Args: argv, Dir: b.root, SysProcAttr: &syscall.SysProcAttr{Setpgid: true}}
-	path := ""
+	path := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	b.cmd.Env = []string{"PATH=" + path}
 	for _, kv := range b.Env {
 		name, val, _ := strings.Cut(kv, "=")
-		if strings.HasPrefix(val, "/millrace/") {
+		if strings.HasPrefix(val+"/", "/millrace/") {
 			val = b.root + val
 		}
 		if name == "PATH" {
@@ -510,6 +512,14 @@ func (e *engine) pull(w http.ResponseWriter, r *http.Request) {
 	defer e.mu.Unlock()
 	e.pulls = append(e.pulls, name)
 	e.auth = append(e.auth, r.Header.Get("X-Registry-Auth"))
+	if gate := e.stuck[name]; gate != nil {
+		e.mu.Unlock()
+		select {
+		case <-gate:
+		case <-r.Context().Done():
+		}
+		e.mu.Lock()
+	}
 	problem, there := e.registry[name]
 	if !there {
 		fail(w, http.StatusNotFound, "manifest for "+name+" not found: manifest unknown")

@@ -114,8 +114,8 @@ func (e *Executor) claim(attempts []scheduler.Launch) []*attempt {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var fresh []*attempt
-	for i := range attempts {
-		l := &attempts[i]
+	for _, one := range attempts {
+		l := &one // the slice is the caller's
 		if e.attempts[l.ID] != nil {
 			continue // Claimed before: it is never started again.
 		}

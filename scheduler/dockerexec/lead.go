@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -94,6 +95,9 @@ func (e *Executor) start(ctx context.Context, a *attempt) *scheduler.Report {
 		return nil
 	}
 	end, err := e.make(ctx, a)
+	if errors.Is(err, errStopped) {
+		end = e.stopped(a)
+	}
 	if end != nil || ctx.Err() != nil {
 		return end
 	}
@@ -185,7 +189,28 @@ func (e *Executor) create(ctx context.Context, a *attempt, plan client.Container
 	})
 }
 
-// pull fetches an image.
+// errStopped: the attempt was killed meanwhile.
+var errStopped = errors.New("it was killed before it was started")
+
+// untilStopped returns a context that ends when the attempt is killed.
+func (e *Executor) untilStopped(ctx context.Context, a *attempt) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { // ends with ctx, at the latest when the caller stops it
+		for ctx.Err() == nil {
+			if e.stopped(a) != nil {
+				cancel(errStopped)
+			}
+			select {
+			case <-a.wake:
+			case <-ctx.Done():
+			}
+		}
+	})
+	return ctx, func() { cancel(nil); wg.Wait() }
+}
+
+// pull fetches an image, for which the attempt may be killed before it is there.
 func (e *Executor) pull(ctx context.Context, a *attempt, image string) error {
 	opt := client.ImagePullOptions{}
 	if e.opt.Auth != nil {
@@ -195,12 +220,17 @@ func (e *Executor) pull(ctx context.Context, a *attempt, image string) error {
 		}
 		opt.RegistryAuth = auth
 	}
+	ctx, stop := e.untilStopped(ctx, a)
+	defer stop()
 	resp, err := e.api.ImagePull(ctx, image, opt)
 	if err == nil {
 		err = resp.Wait(ctx)
 	}
 	if err == nil {
 		return nil
+	}
+	if errors.Is(context.Cause(ctx), errStopped) {
+		return errStopped
 	}
 	// The stream of a pull has no codes, only texts.
 	text := err.Error()

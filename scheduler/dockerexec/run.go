@@ -113,12 +113,13 @@ func (e *Executor) follow(ctx context.Context) {
 			n = 0
 			e.nudgeAll()
 		}
-		e.events(ctx, stream)
+		e.events(ctx, stream, n == 0)
 		pause(ctx, n)
 	}
 }
 
-func (e *Executor) events(ctx context.Context, stream client.EventsResult) {
+// events takes news until there are none any more. say has it log why.
+func (e *Executor) events(ctx context.Context, stream client.EventsResult, say bool) {
 	for {
 		select {
 		case m := <-stream.Messages:
@@ -129,7 +130,7 @@ func (e *Executor) events(ctx context.Context, stream client.EventsResult) {
 				a.nudge()
 			}
 		case err := <-stream.Err:
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && say {
 				e.opt.Logger.Warn("events of the docker engine ended", "err", err)
 			}
 			return
