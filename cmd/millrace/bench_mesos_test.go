@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -32,27 +30,9 @@ func smallMesos(t *testing.T, o mesossim.Options) *mesossim.Cluster {
 	return c
 }
 
-// output is a buffer that may be read while it is written.
-type output struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
 // benchMesos runs the command in this process.
 func benchMesos(ctx context.Context, args ...string) (out, errs string, code int) {
-	var o, e output
+	var o, e lockedBuffer
 	code = run(ctx, append([]string{"bench", "mesos"}, args...), streams{nil, &o, &e})
 	return o.String(), e.String(), code
 }

@@ -51,8 +51,27 @@ There is a clickstream source "web" with the write key "dev", an unsigned webhoo
 secret whsec_dev, and, without --dags, a demo DAG that runs on every batch, beside the DAGs in ./dags.
 
 With --tls both listeners speak TLS, which some SDKs insist on, with a certificate that is made in the data directory for the names and
-addresses of this machine. Clients must be told to trust it.`,
+addresses of this machine. Clients must be told to trust it.
+
+With --executor mesos there is a double of a Mesos cluster in the process, and the executor mesos uses it: the demo DAG runs there, and tasks with executor: mesos.
+It is for trying things out: it runs commands as processes of this machine, and isolates nothing.`,
+		Example: `  millrace dev
+  millrace dev --dags ./dags --log-level info
+  millrace dev --executor mesos`,
 		RunE: func(c *cobra.Command, _ []string) error {
+			opts := app.Options{Dev: true, Demo: flags.dags == ""}
+			switch flags.executor {
+			case "local":
+			case "mesos":
+				double, err := app.StartDouble()
+				if err != nil {
+					return err
+				}
+				defer func() { _ = double.Close() }()
+				flags.double, opts.Double, opts.DemoExecutor = double, double.Says, "mesos"
+			default:
+				return &codeError{exitUsage, fmt.Errorf("--executor is %q, want local or mesos", flags.executor)}
+			}
 			load := func() (*configs.Loaded, error) {
 				l, err := g.load(configs.Dev())
 				if err != nil {
@@ -60,12 +79,13 @@ addresses of this machine. Clients must be told to trust it.`,
 				}
 				return l, flags.apply(l)
 			}
-			return g.serve(c, load, &logs, app.Options{Dev: true, Demo: flags.dags == ""})
+			return g.serve(c, load, &logs, opts)
 		},
 	}
 	c.Flags().StringVar(&flags.dags, "dags", "", "a directory of DAG files, without the demo DAG (default: ./dags, with it)")
 	c.Flags().StringVar(&flags.listen, "listen", "", "address for events (default 127.0.0.1:8080)")
 	c.Flags().StringVar(&flags.console, "console", "", "address of page and API (default 127.0.0.1:8081)")
+	c.Flags().StringVar(&flags.executor, "executor", "local", "where the demo DAG runs: local, or mesos, a double of a cluster in this process")
 	c.Flags().BoolVar(&flags.tls, "tls", false, "speak TLS on both, with a certificate made in the data directory")
 	logs.add(c, "warn")
 	return c
@@ -73,8 +93,9 @@ addresses of this machine. Clients must be told to trust it.`,
 
 // devFlags are what `dev` is told on the command line.
 type devFlags struct {
-	dags, listen, console string
-	tls                   bool
+	dags, listen, console, executor string
+	tls                             bool
+	double                          *app.Double // nil: there is none
 }
 
 // apply puts the flags over l.
@@ -87,6 +108,9 @@ func (f *devFlags) apply(l *configs.Loaded) error {
 	set("ingest.listen", "listen", f.listen, &l.Ingest.Listen)
 	set("console.listen", "console", f.console, &l.Console.Listen)
 	set("dags", "dags", here(f.dags), &l.DAGs)
+	if f.double != nil {
+		f.double.Configure(l, "flag --executor")
+	}
 	if !f.tls {
 		return nil
 	}

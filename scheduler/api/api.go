@@ -65,6 +65,8 @@ type Deps struct {
 	Resume func(ctx context.Context, since time.Time) (any, error)
 	// Held is since when dispatch has been on hold, zero if it is not; nil: it never is.
 	Held func() time.Time
+	// ExecutorNotes say what people should know of executors, by their names: that one is a double.
+	ExecutorNotes map[string]string
 	// Config returns the settings, secrets hidden, as they become JSON.
 	Config func() any
 	// CompileDAGs checks the text of a DAG file; the error is for people.

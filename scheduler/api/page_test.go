@@ -182,7 +182,7 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if now.Log.LagSeconds != 2.5 || now.Log.LimitBytes != 10<<30 || now.Executors[0] != (statusExecutor{"local", 8, 3}) {
+	if now.Log.LagSeconds != 2.5 || now.Log.LimitBytes != 10<<30 || now.Executors[0] != (statusExecutor{"local", 8, 3, ""}) {
 		t.Errorf("got %+v %+v, want the worst lag, the limit, and 3 of 8 slots", now.Log, now.Executors)
 	}
 	if now.Runs["failed"] != 1 || now.DAGs != (statusDAGs{Total: 1, Broken: 1}) {

@@ -72,6 +72,8 @@ type statusExecutor struct {
 	Name  string `json:"name"`
 	Slots int64  `json:"slots"`
 	Used  int64  `json:"used"`
+	// Note is what people should know of it.
+	Note string `json:"note,omitempty"`
 }
 
 // RunCounter is an optional power of a store: how many runs there are by state.
@@ -292,7 +294,7 @@ func (s *Server) runStatus(ctx context.Context, st *status, n counts) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.d.Executors)) {
 		st.Executors = append(st.Executors, statusExecutor{
-			Name: name, Slots: int64(s.d.Executors[name].Slots()), Used: int64(n["millrace_executor_slots"][name]),
+			Name: name, Slots: int64(s.d.Executors[name].Slots()), Used: int64(n["millrace_executor_slots"][name]), Note: s.d.ExecutorNotes[name],
 		})
 	}
 	return nil

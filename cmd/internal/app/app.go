@@ -33,8 +33,11 @@ type Options struct {
 	Runner []string
 	// Environ is the environment of the process, of which tasks get PATH, HOME, LANG, TZ and TMPDIR.
 	Environ []string
-	// Dev prints hints for a first-time user; Demo adds the demo DAG.
-	Dev, Demo bool
+	// Dev prints hints for a first-time user; Demo adds the demo DAG, whose tasks run on DemoExecutor, "" for local.
+	Dev, Demo    bool
+	DemoExecutor string
+	// Double says of executors.mesos what the masters that it names are, if they are no real ones: it is printed and shown.
+	Double string
 	// Reload has a value when the configuration is to be read again, with Load. Both nil: never.
 	Reload <-chan os.Signal
 	Load   func() (*configs.Loaded, error)

@@ -43,6 +43,9 @@ func (a *app) buildConsole(_ context.Context) error {
 	}
 	if s := a.schedule; s != nil {
 		deps.Store, deps.Control, deps.Executors, deps.Resume, deps.Held = s.store, s.engine, s.executors, s.hold.resume, s.hold.since
+		if a.opts.Double != "" {
+			deps.ExecutorNotes = map[string]string{mesosName: a.opts.Double}
+		}
 		deps.Explain, deps.Simulate = s.engine, s.simulate
 		deps.Outbox, deps.Notifications = s.store, s.notify
 		deps.Prune = s.history.now(a.retention)
@@ -135,6 +138,9 @@ func (a *app) greet() {
 	_, _ = fmt.Fprintf(w, "  console  %s\n", a.console)
 	if a.schedule != nil && a.schedule.hold.held {
 		_, _ = fmt.Fprintln(w, "  HOLD     the state was restored: no batch starts a run until 'millrace admin resume --since' says from when on")
+	}
+	if a.opts.Double != "" {
+		_, _ = fmt.Fprintf(w, "  mesos    %s\n", a.opts.Double)
 	}
 	if !a.opts.Dev {
 		return

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"millrace/batcher"
 	"millrace/configs"
@@ -64,6 +65,9 @@ func (a *app) buildSchedule(ctx context.Context) error {
 	}
 	if s.mesos, err = a.buildMesos(store, s.values); err != nil {
 		return err
+	}
+	if s.mesos != nil && a.opts.Double != "" {
+		a.back("mesos double", func(ctx context.Context) error { return a.confirmDouble(ctx, s.mesos) })
 	}
 	if s.mesos != nil {
 		s.executors[mesosName] = s.mesos
@@ -141,7 +145,11 @@ func (a *app) followDAGs(ctx context.Context) error {
 func (a *app) watchDAGs(ctx context.Context) error {
 	dir := spec.DirOptions{Logger: a.log, Programs: a.cfg.Data("programs")}
 	if a.opts.Demo {
-		dir.Builtin = map[string][]byte{"demo.yaml": configs.DemoDAG}
+		demo := configs.DemoDAG
+		if ex := a.opts.DemoExecutor; ex != "" {
+			demo = slices.Concat(demo, []byte("defaults: {executor: "+ex+"}\n"))
+		}
+		dir.Builtin = map[string][]byte{"demo.yaml": demo}
 	}
 	cfg, path := a.live.Load(), ""
 	if err := a.schedule.engine.SetPools(ctx, cfg.Pools); err != nil && ctx.Err() == nil {
