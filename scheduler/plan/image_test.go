@@ -50,10 +50,10 @@ func TestLaunchInAnImage(t *testing.T) {
 	}
 }
 
-// TestImagesHaveTheirOwnEnvironment: what is under the environment of tasks is of this machine, and not for what runs in an image.
-func TestImagesHaveTheirOwnEnvironment(t *testing.T) {
+// TestWhoseEnvironment: what is under the environment of tasks is of this machine, and not for what runs in an image or elsewhere.
+func TestWhoseEnvironment(t *testing.T) {
 	t.Parallel()
-	for task, want := range map[string]bool{"{run: [x]}": true, "{image: y, run: [x]}": false} {
+	for task, want := range map[string]bool{"{run: [x]}": true, "{run: [x], executor: local}": true, "{image: y, run: [x]}": false, "{run: [x], executor: mesos}": false} {
 		d := newDriver(t, "dag: d\nenv: {A: b}\ntasks: {a: "+task+"}\n")
 		d.step(Pin{Image: "y", Digest: digestA})
 		l, err := d.r.Launch(0, 1, operator.All(operator.Options{})[d.r.Spec(0).Kind], []string{"PATH=/opt/ours"})

@@ -25,8 +25,8 @@ const maxBatchIDs = 50
 var evalFlags = []string{"-c", "-e", "--eval"}
 
 // Launch returns what the executor needs for the present attempt of task i, after the step that launched it, or for the next attempt before
-// that step. base is the environment under everything else, as "NAME=value", unless the task runs in an image. Input is not filled in: see [Run.Input]. An error says that the
-// task can never be started; it is a sentence for people.
+// that step. base is the environment under everything else, as "NAME=value", of tasks that are processes of this machine. Input is not filled in: see
+// [Run.Input]. An error says that the task can never be started; it is a sentence for people.
 func (r *Run) Launch(i, try int, op scheduler.Operator, base []string) (scheduler.Launch, error) {
 	vars, err := r.launchVars(i)
 	if err != nil {
@@ -60,8 +60,8 @@ func (r *Run) launch(a attempt, vars *expr.Vars) (scheduler.Launch, error) {
 	}
 	env := map[string]string{}
 	base := a.base
-	if container != nil {
-		base = nil // An image has a PATH of its own, and nothing of what ours names.
+	if container != nil || t.Executor != DefaultExecutor {
+		base = nil // It is of this machine: elsewhere, and in an image, there is another PATH, and nothing of what ours names.
 	}
 	for _, kv := range base {
 		if name, val, ok := strings.Cut(kv, "="); ok {
