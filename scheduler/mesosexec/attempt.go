@@ -23,9 +23,10 @@ type kept struct {
 	// Accepts is how many ACCEPTs were sent with it, SentAt when the last was.
 	Accepts int       `json:"accepts,omitempty"`
 	SentAt  time.Time `json:"sent_at,omitzero"`
-	// Started says that its agent or executor has spoken of it. It is written with the next thing that has to be, so it may be missing.
-	Started bool `json:"started,omitempty"`
-	// KillAt is when we asked it to end, Overdue why that was a time-out, or "".
+	// Started says that its agent or executor has spoken of it, StartedAt when it ran first. They are written soon after, so they may be missing.
+	Started   bool      `json:"started,omitempty"`
+	StartedAt time.Time `json:"started_at,omitzero"`
+	// KillAt is when we asked it to end, and Overdue why that was a time-out, or "". Grace is what it has then, or would have.
 	KillAt  time.Time     `json:"kill_at,omitzero"`
 	Grace   time.Duration `json:"grace,omitempty"`
 	Overdue string        `json:"overdue,omitempty"`

@@ -227,6 +227,13 @@ func (e *Executor) again(a *attempt) {
 
 // Log implements scheduler.Executor.
 func (e *Executor) Log(ctx context.Context, attempt string, offset int64) (io.ReadCloser, error) {
+	e.mu.Lock()
+	a := e.attempts[attempt]
+	early := a != nil && a.phase < phaseEnding && !a.Started // The object store need not be asked.
+	e.mu.Unlock()
+	if early {
+		return nil, fmt.Errorf("log of attempt %s: %w: it has not started", attempt, scheduler.ErrNotFound)
+	}
 	return e.keeper.Log(ctx, attempt, offset)
 }
 

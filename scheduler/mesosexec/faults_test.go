@@ -522,3 +522,35 @@ func TestWhyWaiting(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 }
+
+// TestAnotherClusterAfterRestart: the doubt about a cluster that knows none of the running tasks is there, too, if the executor was away when it changed.
+func TestAnotherClusterAfterRestart(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t, newSite(t, t.TempDir(), cluster(t, quick())))
+	l.running("a")
+	l.eventually("that it runs is kept", func() bool {
+		list, err := l.store.Records(t.Context(), "mesos")
+		return err == nil && slices.ContainsFunc(list, func(r scheduler.Record) bool {
+			return r.Key == attemptID("a") && strings.Contains(string(r.Body), `"started":true`)
+		})
+	})
+	l.stop()
+	l.sim.NewCluster()
+	l.start()
+	l.eventually("the executor is on hold", func() bool { return l.ex.View().Hold != "" })
+}
+
+// TestTimeoutHasGrace: a task that takes too long is asked to end first, and says so.
+func TestTimeoutHasGrace(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t, newSite(t, t.TempDir(), cluster(t, quick())))
+	slow := l.command("slow", "trap 'echo cleaned; exit 3' TERM; while :; do sleep 0.02; done;", 0)
+	slow.Timeout = 300 * time.Millisecond
+	l.launch(slow)
+	if r := l.report("slow", scheduler.OutcomeTimeout); r.Reason != "timeout: ran longer than 300ms" {
+		t.Errorf("got %+v", r)
+	}
+	if text := l.log("slow"); !strings.Contains(text, "cleaned") {
+		t.Errorf("got log %q, want that it cleaned up", text)
+	}
+}

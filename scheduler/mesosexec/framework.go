@@ -204,6 +204,12 @@ func (e *Executor) Teardown(ctx context.Context) error {
 	if err := e.await(ctx); err != nil {
 		return err
 	}
+	e.mu.Lock()
+	stopped := e.cluster.stopped
+	e.mu.Unlock()
+	if stopped != nil {
+		return fmt.Errorf("tear the framework down: %w: it is stopped: %w", ErrNothingToDo, stopped)
+	}
 	if err := e.client.Call(ctx, &mesos.Call{Type: mesos.CallTeardown}); err != nil {
 		return fmt.Errorf("tear the framework down: %w", err)
 	}

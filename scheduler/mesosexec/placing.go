@@ -162,7 +162,8 @@ func (e *Executor) accept(m *match.Accept) {
 		}
 		a.phase, a.unplaced = phaseSending, nil
 		a.Agent, a.URL, a.Machine = m.AgentID.Value, urlOf(&first.Offer), match.Machine{Hostname: first.Hostname, Domain: first.Domain, Attributes: first.Attributes}
-		a.Streams, a.Heartbeat, a.Reach, a.secret = streamsOf(a.launch), a.launch.Heartbeat, a.launch.Timeout, a.launch.Secrets
+		a.Streams, a.Heartbeat, a.Reach, a.Grace = streamsOf(a.launch), a.launch.Heartbeat, a.launch.Timeout, a.launch.Grace
+		a.secret = a.launch.Secrets
 		tasks, out.attempts = append(tasks, *info), append(out.attempts, a)
 		if a.solo {
 			break

@@ -20,6 +20,8 @@ type outgoing struct {
 	do       func(context.Context) error
 }
 
+func (o *outgoing) accepts() bool { return o.call != nil && o.call.Accept != nil }
+
 // push hands something to the sender; mu is held.
 func (e *Executor) push(o outgoing) {
 	e.calls = append(e.calls, o)
@@ -58,7 +60,7 @@ func (e *Executor) record(ctx context.Context, todo []outgoing) bool {
 	now := time.Now().UTC()
 	for i := range todo {
 		for _, a := range todo[i].attempts {
-			if todo[i].call.Accept != nil {
+			if todo[i].accepts() {
 				a.Accepts, a.SentAt = a.Accepts+1, now
 			}
 			if !slices.Contains(list, a) || len(list) == 0 {
@@ -82,7 +84,7 @@ func (e *Executor) record(ctx context.Context, todo []outgoing) bool {
 	defer e.mu.Unlock()
 	var again []outgoing
 	for i := range todo {
-		if todo[i].call == nil || todo[i].call.Accept == nil {
+		if !todo[i].accepts() {
 			again = append(again, todo[i])
 			continue
 		}
@@ -118,6 +120,8 @@ func (e *Executor) send(ctx context.Context, o *outgoing) {
 			time.AfterFunc(time.Second, func() { e.mu.Lock(); defer e.mu.Unlock(); e.push(*o) })
 		}
 		return
+	case o.call == nil:
+		return // It was to be recorded only.
 	case o.call.Accept == nil:
 		if err := e.client.Call(ctx, o.call); err != nil && ctx.Err() == nil {
 			e.log.Debug("a call was not taken", "type", o.call.Type, "err", err) // What matters is asked again.

@@ -52,6 +52,8 @@ const (
 )
 
 const (
+	// overtime is how much later than we an agent ends a task that takes too long.
+	overtime = time.Minute
 	// defaultCPU and defaultMem are what a task gets that asks for nothing.
 	defaultCPU = 0.1
 	defaultMem = 128 * mib
@@ -162,7 +164,8 @@ func taskOf(l *scheduler.Launch, p *match.Placed, agent mesos.ID, o TaskOptions)
 	b.limits()
 	b.labels()
 	if l.Timeout > 0 {
-		b.info.MaxCompletionTime = &mesos.DurationInfo{Nanoseconds: l.Timeout}
+		// Agents end it then without a grace: that is for when we are not there to end it with one.
+		b.info.MaxCompletionTime = &mesos.DurationInfo{Nanoseconds: l.Timeout + l.Grace + overtime}
 	}
 	if l.Grace > 0 {
 		b.info.KillPolicy = &mesos.KillPolicy{GracePeriod: &mesos.DurationInfo{Nanoseconds: l.Grace}}

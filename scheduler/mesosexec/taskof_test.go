@@ -89,7 +89,7 @@ func TestTaskOf(t *testing.T) {
 		{name: "a command", task: "{run: [x]}", want: plain},
 		{name: "limits", task: "{run: [x], resources: {cpu_limit: 2, mem_limit: 1GiB}}", want: plain + `,"limits":{"cpus":{"value":2},"mem":{"value":1024}}`},
 		{name: "times", task: "{run: [x], timeout: {run: 1h, grace: 20s}}",
-			want: plain + `,"kill_policy":{"grace_period":{"nanoseconds":20000000000}},"max_completion_time":{"nanoseconds":3600000000000}`},
+			want: plain + `,"kill_policy":{"grace_period":{"nanoseconds":20000000000}},"max_completion_time":{"nanoseconds":3680000000000}`},
 		{name: "user", task: "{run: [x], user: ann}", o: TaskOptions{User: "bob"}, want: `"command":{` + env + wrapped + `,"user":"ann"}`},
 		{name: "user of all", task: "{run: [x]}", o: TaskOptions{User: "bob"}, want: `"command":{` + env + wrapped + `,"user":"bob"}`},
 		{name: "a port", task: "{run: [x], ports: 1}", placed: []uint64{31000}, want: `"command":{` + ports(port0) + wrapped + `}`},

@@ -45,12 +45,14 @@ func (e *Executor) update(st *mesos.TaskStatus) {
 	if a.phase == phaseSending && v.Acknowledge {
 		a.phase = phaseSent
 	}
-	a.Started = a.Started || v.Acknowledge || st.State == mesos.TaskRunning
+	e.startedBy(a, st)
 	a.state = st.State
 	if v.Avoid {
 		e.avoidAgent(a)
 	}
-	a.ask.answered()
+	if v.Do != DoAsk {
+		a.ask.answered()
+	}
 	var acks []*mesos.TaskStatus
 	if v.Acknowledge {
 		acks = append(acks, st)
@@ -63,12 +65,31 @@ func (e *Executor) update(st *mesos.TaskStatus) {
 		e.log.Warn("a task is killed that is not to be", "task", st.TaskID.Value, "why", v.Why)
 		e.sendKill(a, false)
 	case DoAsk:
-		e.log.Info("a task is asked after", "task", st.TaskID.Value, "state", st.State, "why", v.Why)
+		if a.ask.pause <= e.opt.AskMin { // the first time, or the second
+			e.log.Info("a task is asked after", "task", st.TaskID.Value, "state", st.State, "why", v.Why)
+		}
 		a.ask.asked(time.Now(), e.opt.AskMin, e.opt.AskMax)
 	case DoRelaunch:
 		e.relaunch(a)
 	}
 	e.acknowledge(acks...)
+}
+
+// startedBy notes that a task was started, if an update says so, and keeps that: another master that does not know the task is in doubt then. mu is held.
+func (e *Executor) startedBy(a *attempt, st *mesos.TaskStatus) {
+	switch st.State {
+	case mesos.TaskStarting, mesos.TaskRunning, mesos.TaskKilling, mesos.TaskFinished:
+	default:
+		a.Started = a.Started || len(st.UUID) > 0
+		return
+	}
+	a.Started = true
+	if st.State == mesos.TaskRunning && a.StartedAt.IsZero() {
+		if a.StartedAt = at(st); a.StartedAt.IsZero() {
+			a.StartedAt = time.Now().UTC()
+		}
+		e.push(outgoing{attempts: []*attempt{a}})
+	}
 }
 
 // relaunch lets an attempt wait again that was never sent, or, if a restart has made us forget what it is, gives it up. mu is held.
@@ -94,8 +115,8 @@ func (e *Executor) judged(a *attempt, rep *scheduler.Report, acks []*mesos.TaskS
 	a.unreachable = rep.Outcome == scheduler.OutcomeUnreachable
 	if !a.unreachable {
 		a.launch = nil
-		if d.report.StartedAt.IsZero() && a.last != nil {
-			d.report.StartedAt = a.last.StartedAt
+		if d.report.StartedAt.IsZero() {
+			d.report.StartedAt = a.StartedAt
 		}
 		e.follow(a)
 	}
@@ -127,8 +148,8 @@ func (e *Executor) end(a *attempt, rep *scheduler.Report) {
 	}
 	a.phase, a.launch = phaseEnding, nil
 	final := *rep
-	if a.last != nil && final.StartedAt.IsZero() {
-		final.StartedAt = a.last.StartedAt
+	if final.StartedAt.IsZero() {
+		final.StartedAt = a.StartedAt
 	}
 	if a.Overdue != "" && final.Outcome == scheduler.OutcomeTimeout {
 		final.Reason = a.Overdue
@@ -159,7 +180,8 @@ func (e *Executor) collect(ctx context.Context, a *attempt, rep *scheduler.Repor
 	e.mu.Lock()
 	t, blind, started := e.sandboxOf(a), a.blind, a.Started
 	e.mu.Unlock()
-	if !started || t.Agent == "" {
+	never := !started && (rep.Outcome == scheduler.OutcomeLost || rep.Outcome == scheduler.OutcomeRefused)
+	if never || t.Agent == "" {
 		return true // There is no sandbox, or nothing in it that is of the task.
 	}
 	if blind != "" {

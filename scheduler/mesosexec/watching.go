@@ -75,8 +75,14 @@ func (e *Executor) watch(now time.Time) {
 		if a.phase != phaseSent {
 			continue
 		}
-		if !a.KillAt.IsZero() && now.After(a.killAgain) {
-			e.sendKill(a, false)
+		switch {
+		case !a.KillAt.IsZero():
+			if now.After(a.killAgain) {
+				e.sendKill(a, false)
+			}
+		case a.Reach > 0 && !a.StartedAt.IsZero() && now.Sub(a.StartedAt) > a.Reach:
+			a.Overdue = "timeout: ran longer than " + a.Reach.String()
+			e.kill(a, a.Grace)
 		}
 		if !a.ask.at.IsZero() && !now.Before(a.ask.at) && len(ask) < maxAsk {
 			ask = append(ask, mesos.ReconcileTask{TaskID: mesos.ID{Value: a.Task}, AgentID: mesos.ID{Value: a.Agent}})
