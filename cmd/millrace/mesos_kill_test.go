@@ -55,21 +55,21 @@ func onMesos(t *testing.T, opt mesossim.Options) (*mesossim.Cluster, []string) {
 // ends. None is lost, executed twice or left behind, and each has its log and its output.
 func TestMesosOverKills(t *testing.T) {
 	t.Parallel()
-	const items, kills = 120, 6
+	mesosOverKills(t, 120, 6)
+}
+
+func mesosOverKills(t *testing.T, items, kills int) {
+	t.Helper()
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 1))
 	t.Logf("seed %d", seed)
 	agents := make([]mesossim.AgentOptions, 5)
 	for i := range agents {
-		agents[i].Resources = mesossim.Resources(items/10/4, 8192, 20480) // half of them fit at first
+		agents[i].Resources = mesossim.Resources(float64(items)/10/float64(len(agents))*3/4, 8192, 20480) // three quarters of them fit at once
 	}
 	sim, env := onMesos(t, mesossim.Options{Agents: agents, Allocation: 50 * time.Millisecond, Retry: time.Second, Heartbeat: 5 * time.Second})
 	dir := t.TempDir()
-	var numbers []string
-	for i := range items {
-		numbers = append(numbers, fmt.Sprint(i))
-	}
-	dag := strings.NewReplacer("@DIR", dir, "@ITEMS", strings.Join(numbers, ", ")).Replace(mesosDAG)
+	dag := strings.NewReplacer("@DIR", dir, "@ITEMS", numbersTo(items)).Replace(mesosDAG)
 	s := newServer(t, "dev", "--log-level", "error", "--dags", dagDir(t, map[string]string{"spread.yaml": dag}))
 	s.env = append(s.env, env...)
 	s.start()

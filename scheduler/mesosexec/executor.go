@@ -41,26 +41,27 @@ type Executor struct {
 
 	clusterMu sync.Mutex // held while the record of the cluster is written
 
-	mu       sync.Mutex                  // guards the rest
-	opened   chan struct{}               // closed when the records are read, made anew when Run ends
-	spawn    func(func(context.Context)) // runs what Run waits for
-	cluster  cluster
-	attempts map[string]*attempt   // by their ids; those that have ended stay for a while
-	tasks    map[string]*attempt   // by the ids of their tasks
-	live     map[*attempt]struct{} // those that have not ended
-	waiting  []*attempt            // for a place, in the order in which they came
-	offers   map[string]*held      // by id
-	busy     time.Time             // when something waited last
-	rounded  time.Time             // when everything was asked after last
-	idle     bool                  // offers are suppressed
-	said     bool                  // idle, as the SUBSCRIBE said that was made last
-	revived  time.Time             // when offers were asked for last
-	filtered bool                  // there are long filters, which REVIVE removes
-	avoid    map[string]map[string]time.Time
-	calls    []outgoing
-	reports  []delivery
-	declined declined
-	inverse  []mesos.InverseOffer
+	mu          sync.Mutex                  // guards the rest
+	opened      chan struct{}               // closed when the records are read, made anew when Run ends
+	spawn       func(func(context.Context)) // runs what Run waits for
+	cluster     cluster
+	attempts    map[string]*attempt   // by their ids; those that have ended stay for a while
+	tasks       map[string]*attempt   // by the ids of their tasks
+	live        map[*attempt]struct{} // those that have not ended
+	waiting     []*attempt            // for a place, in the order in which they came
+	offers      map[string]*held      // by id
+	busy        time.Time             // when something waited last
+	rounded     time.Time             // when everything was asked after last
+	idle        bool                  // offers are suppressed
+	said        bool                  // idle, as the SUBSCRIBE said that was made last
+	reviveAt    time.Time             // before then offers are not asked for again
+	revivePause time.Duration
+	filtered    bool // there are long filters, which REVIVE removes
+	avoid       map[string]map[string]time.Time
+	calls       []outgoing
+	reports     []delivery
+	declined    declined
+	inverse     []mesos.InverseOffer
 }
 
 var (

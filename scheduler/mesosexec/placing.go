@@ -37,8 +37,12 @@ const (
 	refuseIdle  = time.Hour
 )
 
-// reviveAgain is how long tasks wait without any offer until all filters are taken back.
-const reviveAgain = time.Minute
+// While tasks wait and no offer is held, offers are asked for again after pauses that double from the one to the other. A master makes them at once then,
+// also of what the last ACCEPT has left over, which would come with its next round otherwise, a second later.
+const (
+	reviveSoon = 50 * time.Millisecond
+	reviveLate = time.Minute
+)
 
 // avoidFor is how long an agent that did not start a task is used last for the tasks of that name.
 const avoidFor = 10 * time.Minute
@@ -50,6 +54,7 @@ func (e *Executor) offered(list []mesos.Offer) {
 		e.offers[list[i].ID.Value] = &held{Offer: list[i], since: now}
 	}
 	e.metrics.offers.Set(float64(len(e.offers)))
+	e.revivePause = 0
 	wake(e.placing)
 }
 
@@ -71,35 +76,53 @@ func (e *Executor) wantsOffers(now time.Time) bool {
 
 // runPlacing decides which attempt goes where, whenever something has changed, until ctx ends.
 func (e *Executor) runPlacing(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	look := time.NewTimer(placeTick)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-e.placing:
-		case <-tick.C:
+		case <-look.C:
 		}
 		e.mu.Lock()
-		e.place(time.Now())
+		now := time.Now()
+		e.place(now)
+		next := placeTick
+		if e.starved() {
+			next = min(next, max(0, e.reviveAt.Sub(now)))
+		}
 		e.mu.Unlock()
+		look.Reset(next)
 	}
 }
+
+// placeTick is how often offers are looked at when nothing has changed.
+const placeTick = time.Second
+
+// starved reports whether something waits, and there is no offer at all; mu is held.
+func (e *Executor) starved() bool { return len(e.waiting) > 0 && len(e.offers) == 0 }
 
 // place sends what has a place, asks for offers if something waits, and gives back offers that nothing needs; mu is held.
 func (e *Executor) place(now time.Time) {
 	if len(e.waiting) > 0 {
 		e.busy = now
 	}
-	starved := len(e.waiting) > 0 && len(e.offers) == 0 && now.Sub(e.revived) > reviveAgain
-	if e.idle && e.wantsOffers(now) || e.filtered && len(e.waiting) > 0 || starved {
-		e.idle, e.filtered, e.revived = false, false, now
-		e.call(&mesos.Call{Type: mesos.CallRevive, Revive: &mesos.Roles{Roles: e.opt.Framework.Roles}})
-	}
 	if e.mayLaunch() && len(e.waiting) > 0 && len(e.offers) > 0 {
 		e.assign(now)
 	}
+	e.revive(now)
 	e.release(now)
+}
+
+// revive asks for offers, if something waits for them; mu is held.
+func (e *Executor) revive(now time.Time) {
+	if e.idle && e.wantsOffers(now) || e.filtered && len(e.waiting) > 0 || e.starved() && !now.Before(e.reviveAt) {
+		e.idle, e.filtered = false, false
+		e.revivePause = min(max(2*e.revivePause, reviveSoon), reviveLate)
+		e.reviveAt = now.Add(e.revivePause)
+		e.call(&mesos.Call{Type: mesos.CallRevive, Revive: &mesos.Roles{Roles: e.opt.Framework.Roles}})
+	}
 }
 
 // assign matches what waits with the offers that are held; mu is held.
