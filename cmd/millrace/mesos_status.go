@@ -126,7 +126,7 @@ func writeMesos(w io.Writer, v *mesosexec.View) error {
 	line("offers", offers)
 	line("tasks", countsOf(v.Tasks))
 	for _, a := range v.Agents {
-		line("agent", fmt.Sprintf("%s (%s): %d offers, %d tasks", a.Hostname, a.ID, a.Offers, a.Tasks))
+		line("agent", fmt.Sprintf("%s (%s): %s, %s", a.Hostname, a.ID, counted(a.Offers, "offer"), counted(a.Tasks, "task")))
 	}
 	for _, wait := range v.Waiting {
 		line("waits", fmt.Sprintf("%s since %s: %s", wait.Attempt, wait.Since.UTC().Format(time.DateTime), wait.Why))

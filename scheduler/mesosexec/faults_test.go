@@ -448,7 +448,8 @@ func TestOffersAreGivenBack(t *testing.T) {
 		l.report(id, scheduler.OutcomeExited)
 		l.eventually("offers are suppressed", func() bool { v := l.ex.View(); return v.Suppressed && len(v.Offers) == 0 })
 	}
-	if r, s := count(mesos.CallRevive), count(mesos.CallSuppress); r > 3 || s < 3 || s > 4 {
+	// There may be more REVIVEs: one that brings nothing soon is repeated.
+	if r, s := count(mesos.CallRevive), count(mesos.CallSuppress); r < 2 || s < 3 || s > 4 {
 		t.Errorf("%d REVIVEs and %d SUPPRESSes for three tasks, one after the other", r, s)
 	}
 }
@@ -545,9 +546,9 @@ func TestTimeoutHasGrace(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, newSite(t, t.TempDir(), cluster(t, quick())))
 	slow := l.command("slow", "trap 'echo cleaned; exit 3' TERM; while :; do sleep 0.02; done;", 0)
-	slow.Timeout = 300 * time.Millisecond
+	slow.Timeout = 3 * time.Second // until then its trap is set
 	l.launch(slow)
-	if r := l.report("slow", scheduler.OutcomeTimeout); r.Reason != "timeout: ran longer than 300ms" {
+	if r := l.report("slow", scheduler.OutcomeTimeout); r.Reason != "timeout: ran longer than 3s" {
 		t.Errorf("got %+v", r)
 	}
 	if text := l.log("slow"); !strings.Contains(text, "cleaned") {

@@ -186,17 +186,34 @@ func (e *Executor) Register(ctx context.Context) error {
 		e.client.forget()
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if removed {
-		for _, a := range e.attempts {
-			if a.open() && a.phase != phaseEnding {
-				e.end(a, &scheduler.Report{Attempt: a.Attempt, Outcome: scheduler.OutcomeLost, Exit: noExit, Node: a.Machine.Hostname, EndedAt: time.Now().UTC(),
-					Reason: "the framework was removed from the cluster, which kills its tasks"})
-			}
+	for _, a := range e.attempts {
+		if removed && a.open() && a.phase != phaseEnding {
+			e.end(a, &scheduler.Report{Attempt: a.Attempt, Outcome: scheduler.OutcomeLost, Exit: noExit, Node: a.Machine.Hostname, EndedAt: time.Now().UTC(),
+				Reason: "the framework was removed from the cluster, which kills its tasks"})
 		}
 	}
 	e.resumeFramework()
+	e.mu.Unlock()
+	e.settled(ctx, func() bool { return e.client.Status().Subscribed || e.isStopped() })
 	return nil
+}
+
+// settleTime is how long a command waits for what it has set going: who asked is shown how it is then.
+const settleTime = 5 * time.Second
+
+// settled waits until ok, for a while.
+func (e *Executor) settled(ctx context.Context, ok func() bool) {
+	ctx, stop := context.WithTimeout(ctx, settleTime)
+	defer stop()
+	for ctx.Err() == nil && !ok() {
+		wait(ctx, 10*time.Millisecond)
+	}
+}
+
+func (e *Executor) isStopped() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.cluster.stopped != nil
 }
 
 // Teardown removes the framework from the cluster for good. All its tasks are killed.
@@ -213,6 +230,7 @@ func (e *Executor) Teardown(ctx context.Context) error {
 	if err := e.client.Call(ctx, &mesos.Call{Type: mesos.CallTeardown}); err != nil {
 		return fmt.Errorf("tear the framework down: %w", err)
 	}
+	e.settled(ctx, e.isStopped)
 	return nil
 }
 

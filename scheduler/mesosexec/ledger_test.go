@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long something may take before a test gives up.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // ledger is what the engine is to an executor: it launches attempts, takes reports, makes a new attempt of one that is lost, and after a restart asks
 // after all that have not ended. Each command says in a file of its own that it was executed.
