@@ -115,7 +115,7 @@ func readAttempt(r *scheduler.Record) (*attempt, error) {
 	return a, nil
 }
 
-// unseal makes the secrets of an attempt known after a restart. It is done once, outside the lock of the executor.
+// unseal makes the secrets of an attempt known after a restart; mu is held.
 func (e *Executor) unseal(a *attempt) {
 	if a.Secrets == "" || a.secret != nil || a.blind != "" {
 		return

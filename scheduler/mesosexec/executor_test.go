@@ -1,7 +1,9 @@
 package mesosexec_test
 
 import (
+	"encoding/hex"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -85,9 +87,14 @@ func (s *site) open() *mesosexec.Executor {
 func options() mesosexec.ExecutorOptions {
 	opt := mesosexec.ExecutorOptions{
 		AskMin: 50 * time.Millisecond, AskMax: 500 * time.Millisecond, Settle: 3 * time.Second, Silence: time.Second,
-		Seal:   func(_, text string) (string, error) { return text, nil },
-		Unseal: func(_, text string) (string, error) { return text, nil },
-		Task:   mesosexec.TaskOptions{Labels: map[string]string{"millrace": "test"}},
+		Seal: func(attempt, text string) (string, error) {
+			return attempt + " " + hex.EncodeToString([]byte(text)), nil
+		},
+		Unseal: func(attempt, sealed string) (string, error) {
+			text, err := hex.DecodeString(strings.TrimPrefix(sealed, attempt+" "))
+			return string(text), err
+		},
+		Task: mesosexec.TaskOptions{Labels: map[string]string{"millrace": "test"}},
 	}
 	opt.Client.MinPause, opt.Client.MaxPause = time.Millisecond, 50*time.Millisecond
 	return opt

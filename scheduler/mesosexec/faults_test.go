@@ -555,3 +555,29 @@ func TestTimeoutHasGrace(t *testing.T) {
 		t.Errorf("got log %q, want that it cleaned up", text)
 	}
 }
+
+// TestSecretsOverRestart: what an attempt must not show is masked in its log, also when the process that launched it has gone.
+func TestSecretsOverRestart(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t, newSite(t, t.TempDir(), cluster(t, quick())))
+	script, open := l.gate("gate-a")
+	one := l.command("a", script+`echo "the token is $TOKEN";`, 0)
+	one.Env, one.Secrets = append(one.Env, "TOKEN=correct-horse-battery"), []string{"correct-horse-battery"}
+	l.launch(one)
+	l.report("a", scheduler.OutcomeRunning)
+	l.restart()
+	open()
+	l.report("a", scheduler.OutcomeExited)
+	if text := l.log("a"); text != "the token is ***\n" {
+		t.Errorf("got log %q", text)
+	}
+	list, err := l.store.Records(t.Context(), "mesos")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range list {
+		if strings.Contains(string(r.Body), "correct-horse") {
+			t.Errorf("record %s has the secret: %s", r.Key, r.Body)
+		}
+	}
+}

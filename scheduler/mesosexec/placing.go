@@ -127,6 +127,7 @@ func (e *Executor) revive(now time.Time) {
 
 // assign matches what waits with the offers that are held; mu is held.
 func (e *Executor) assign(now time.Time) {
+	e.waiting = slices.DeleteFunc(e.waiting, func(a *attempt) bool { return a.phase != phaseWaiting }) // those that were heard of have ended, or run
 	in := match.Input{Now: now}
 	for _, o := range e.offers {
 		in.Offers = append(in.Offers, o.Offer)

@@ -56,6 +56,7 @@ func (e *Executor) runCalls(ctx context.Context) {
 // record writes the records of what is to be sent. If it can not, everything is as it was before: attempts wait again, and calls are made anew.
 func (e *Executor) record(ctx context.Context, todo []outgoing) bool {
 	var list []*attempt
+	seen := map[*attempt]bool{}
 	e.mu.Lock()
 	now := time.Now().UTC()
 	for i := range todo {
@@ -63,8 +64,8 @@ func (e *Executor) record(ctx context.Context, todo []outgoing) bool {
 			if todo[i].accepts() {
 				a.Accepts, a.SentAt = a.Accepts+1, now
 			}
-			if !slices.Contains(list, a) || len(list) == 0 {
-				list = append(list, a)
+			if !seen[a] {
+				seen[a], list = true, append(list, a)
 			}
 		}
 	}

@@ -42,8 +42,8 @@ func (e *Executor) update(st *mesos.TaskStatus) {
 		return
 	}
 	v := Judge(st, e.known(a, time.Now()))
-	if a.phase == phaseSending && v.Acknowledge {
-		a.phase = phaseSent
+	if v.Acknowledge && (a.phase == phaseSending || a.phase == phaseWaiting) {
+		a.phase = phaseSent // The agent has it, whatever became of the call.
 	}
 	e.startedBy(a, st)
 	a.state = st.State
@@ -131,8 +131,8 @@ func (e *Executor) follow(a *attempt) {
 	}
 	a.followed = true
 	e.spawn(func(context.Context) {
-		e.unseal(a)
 		e.mu.Lock()
+		e.unseal(a)
 		t, skip := e.sandboxOf(a), a.blind != ""
 		e.mu.Unlock()
 		if !skip {
@@ -176,9 +176,9 @@ func (e *Executor) end(a *attempt, rep *scheduler.Report) {
 
 // collect adds what the sandbox has to a report, and reports false if ctx ended before it could.
 func (e *Executor) collect(ctx context.Context, a *attempt, rep *scheduler.Report) bool {
-	e.unseal(a)
 	e.mu.Lock()
-	t, blind, started := e.sandboxOf(a), a.blind, a.Started
+	e.unseal(a)
+	t, blind, started, hidden := e.sandboxOf(a), a.blind, a.Started, a.mask
 	e.mu.Unlock()
 	never := !started && (rep.Outcome == scheduler.OutcomeLost || rep.Outcome == scheduler.OutcomeRefused)
 	if never || t.Agent == "" {
@@ -200,8 +200,8 @@ func (e *Executor) collect(ctx context.Context, a *attempt, rep *scheduler.Repor
 	if res.Refused != "" && rep.Outcome == scheduler.OutcomeExited {
 		rep.Outcome, rep.Exit, rep.Signal, rep.Reason = scheduler.OutcomeRefused, noExit, "", res.Refused
 	}
-	if a.mask != nil {
-		rep.Reason, rep.External = a.mask.String(rep.Reason), a.mask.String(rep.External)
+	if hidden != nil {
+		rep.Reason, rep.External = hidden.String(rep.Reason), hidden.String(rep.External)
 	}
 	return true
 }
