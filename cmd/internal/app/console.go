@@ -44,7 +44,7 @@ func (a *app) buildConsole(_ context.Context) error {
 	if s := a.schedule; s != nil {
 		deps.Store, deps.Control, deps.Executors, deps.Resume, deps.Held = s.store, s.engine, s.executors, s.hold.resume, s.hold.since
 		if a.opts.Double != "" {
-			deps.ExecutorNotes = map[string]string{mesosName: a.opts.Double}
+			deps.ExecutorNotes = map[string]string{mesosName: doubleNote}
 		}
 		deps.Explain, deps.Simulate = s.engine, s.simulate
 		deps.Outbox, deps.Notifications = s.store, s.notify

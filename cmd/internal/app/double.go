@@ -20,6 +20,9 @@ type Double struct {
 	Says string
 }
 
+// doubleNote is what the console says, where there is little room.
+const doubleNote = "a double in this process, not a cluster"
+
 // StartDouble starts a master with three small agents, which differ in hostname and rack. The caller closes it.
 func StartDouble() (*Double, error) {
 	o := mesossim.Options{}
