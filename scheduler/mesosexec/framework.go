@@ -146,6 +146,9 @@ func (e *Executor) Confirm(ctx context.Context) error {
 	}
 	e.mu.Lock()
 	hold := e.cluster.Hold
+	if hold != "" {
+		e.cluster.doubt = nil // A restart may have begun to doubt again.
+	}
 	e.mu.Unlock()
 	if hold == "" {
 		return fmt.Errorf("confirm the cluster: %w: it is not on hold", ErrNothingToDo)
@@ -159,7 +162,7 @@ func (e *Executor) Confirm(ctx context.Context) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.cluster.confirmed = time.Now()
+	e.cluster.confirmed, e.cluster.doubt = time.Now(), nil
 	e.metrics.hold.Set(0)
 	e.askAll()
 	wake(e.placing)
@@ -329,7 +332,7 @@ func (e *Executor) witness(a *attempt, state mesos.TaskState) {
 	e.metrics.hold.Set(1)
 	e.log.Error("nothing is launched on mesos until a person has confirmed the cluster: see millrace mesos status", "why", hold)
 	e.later(func(ctx context.Context) error {
-		return e.keepCluster(ctx, func(k *clusterKept) { k.Hold, k.HoldAt = hold, time.Now().UTC() })
+		return e.keepCluster(ctx, func(*clusterKept) {}) // as it is by then: it may have been confirmed
 	})
 }
 

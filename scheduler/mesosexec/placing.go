@@ -71,7 +71,7 @@ func (e *Executor) drop(id, why string) {
 
 // wantsOffers reports whether there is something to launch, or may be soon; mu is held.
 func (e *Executor) wantsOffers(now time.Time) bool {
-	return len(e.waiting) > 0 || e.opt.Warm > 0 || e.opt.Hold > 0 && now.Sub(e.busy) < e.opt.Hold
+	return e.cluster.Hold == "" && (len(e.waiting) > 0 || e.opt.Warm > 0 || e.opt.Hold > 0 && now.Sub(e.busy) < e.opt.Hold)
 }
 
 // runPlacing decides which attempt goes where, whenever something has changed, until ctx ends.
@@ -101,7 +101,7 @@ func (e *Executor) runPlacing(ctx context.Context) {
 const placeTick = time.Second
 
 // starved reports whether something waits, and there is no offer at all; mu is held.
-func (e *Executor) starved() bool { return len(e.waiting) > 0 && len(e.offers) == 0 }
+func (e *Executor) starved() bool { return len(e.waiting) > 0 && len(e.offers) == 0 && e.mayLaunch() }
 
 // place sends what has a place, asks for offers if something waits, and gives back offers that nothing needs; mu is held.
 func (e *Executor) place(now time.Time) {
@@ -117,6 +117,9 @@ func (e *Executor) place(now time.Time) {
 
 // revive asks for offers, if something waits for them; mu is held.
 func (e *Executor) revive(now time.Time) {
+	if !e.mayLaunch() {
+		return
+	}
 	if e.idle && e.wantsOffers(now) || e.filtered && len(e.waiting) > 0 || e.starved() && !now.Before(e.reviveAt) {
 		e.idle, e.filtered = false, false
 		e.revivePause = min(max(2*e.revivePause, reviveSoon), reviveLate)
