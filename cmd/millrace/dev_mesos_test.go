@@ -83,6 +83,27 @@ tasks:
 	}
 }
 
+// TestMesosStatus: how the executor is can be had in every format; a teardown wants to be meant.
+func TestMesosStatus(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "dev", "--log-level", "error", "--executor", "mesos")
+	s.start()
+	s.waitFor("subscribed", func() bool {
+		text, code := s.cli("mesos", "status")
+		return code == exitOK && strings.Contains(text, "subscribed since")
+	})
+	at := []string{"--server", "http://" + s.console, "--data-dir", s.dir}
+	for _, format := range outputs {
+		out, errs, code := millrace(t, t.TempDir(), nil, append([]string{"mesos", "status", "-o", format}, at...)...)
+		if err := parses(format, out); code != exitOK || err != nil || out == "" {
+			t.Errorf("-o %s: exit code %d, %v\n%s%s", format, code, err, out, errs)
+		}
+	}
+	if _, errs, code := millrace(t, t.TempDir(), nil, append([]string{"mesos", "teardown"}, at...)...); code != exitUsage || !strings.Contains(errs, "--yes") {
+		t.Errorf("teardown without --yes: exit code %d\n%s", code, errs)
+	}
+}
+
 // TestDevExecutor: others than the two there are none.
 func TestDevExecutor(t *testing.T) {
 	t.Parallel()
