@@ -174,6 +174,11 @@ type Launch struct {
 // Outcome is what an executor knows of an attempt.
 type Outcome string
 
+// Ends reports whether an attempt of which this is known has ended.
+func (o Outcome) Ends() bool {
+	return o != OutcomeRunning && o != OutcomeUnreachable && o != OutcomeUnsent
+}
+
 // The outcomes. All but OutcomeRunning, OutcomeUnreachable and OutcomeUnsent end the attempt.
 const (
 	OutcomeRunning     Outcome = "running"
@@ -185,6 +190,19 @@ const (
 	// OutcomeUnsent answers Reconcile: it waited for a place, was never handed on, and is not known any more. Launch is to be called again. It ends nothing.
 	OutcomeUnsent Outcome = "unsent"
 )
+
+// Reasons of reports, which all executors give in the same words.
+
+// ReasonLog is for an attempt that was ended because its log was too long.
+const ReasonLog = "log_limit: wrote more output than permitted"
+
+// ReasonTimeout is for one that ran longer than Launch.Timeout.
+func ReasonTimeout(d time.Duration) string { return "timeout: ran longer than " + d.String() }
+
+// ReasonHeartbeat is for one that did not beat within Launch.Heartbeat.
+func ReasonHeartbeat(d time.Duration) string {
+	return "no heartbeat for " + d.String() + " (timeout.heartbeat)"
+}
 
 // Report is news of one attempt. Reports may be doubled and reordered; the engine ignores those of attempts that are not the present one.
 type Report struct {

@@ -48,9 +48,9 @@ func (e *Executor) finish(ctx context.Context, a *attempt, c *container.InspectR
 			rep.Outcome, rep.Reason = scheduler.OutcomeRefused, why
 		}
 	case rec.Stop.Why == stopTimeout:
-		rep.Outcome, rep.Reason = scheduler.OutcomeTimeout, "timeout: ran longer than "+rec.Timeout.String()
+		rep.Outcome, rep.Reason = scheduler.OutcomeTimeout, scheduler.ReasonTimeout(rec.Timeout)
 	case rec.Stop.Why == stopHeartbeat:
-		rep.Outcome, rep.Reason = scheduler.OutcomeTimeout, "no heartbeat for "+rec.Heartbeat.String()+" (timeout.heartbeat)"
+		rep.Outcome, rep.Reason = scheduler.OutcomeTimeout, scheduler.ReasonHeartbeat(rec.Heartbeat)
 	default:
 		rep.Reason = string(rec.Stop.Why)
 	}

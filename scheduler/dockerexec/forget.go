@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -21,11 +20,7 @@ var _ scheduler.RunForgetter = (*Executor)(nil)
 
 // ForgetRun implements scheduler.RunForgetter: it removes logs. The volumes of the run are removed when it has ended, whoever asks.
 func (e *Executor) ForgetRun(_ context.Context, run string) error {
-	root, err := os.OpenRoot(e.dir)
-	if err != nil {
-		return fmt.Errorf("forget run %s: %w", run, err)
-	}
-	if err := errors.Join(root.RemoveAll(runner.LogDir(run)), root.Close()); err != nil {
+	if err := runner.RemoveLogs(e.dir, run); err != nil {
 		return fmt.Errorf("forget run %s: %w", run, err)
 	}
 	return nil

@@ -42,7 +42,7 @@ const (
 	stopAsked     stopReason = "killed on request"
 	stopTimeout   stopReason = "timeout"
 	stopHeartbeat stopReason = "heartbeat"
-	stopLog       stopReason = "log_limit: wrote more output than permitted"
+	stopLog       stopReason = scheduler.ReasonLog
 )
 
 // attempt is what this process knows of one. rec and what is below it are guarded by [Executor].mu.

@@ -115,7 +115,7 @@ func (w *world) begin(l scheduler.Launch) {
 
 // say queues a report. The caller holds mu.
 func (w *world) say(rep scheduler.Report) {
-	if a := w.attempts[rep.Attempt]; a != nil && rep.Outcome != scheduler.OutcomeRunning && rep.Outcome != scheduler.OutcomeUnreachable {
+	if a := w.attempts[rep.Attempt]; a != nil && rep.Outcome.Ends() {
 		a.over = true
 	}
 	w.queue = append(w.queue, rep)

@@ -22,8 +22,7 @@ func (e *Executor) ForgetRun(_ context.Context, run string) error {
 	if err != nil {
 		return fmt.Errorf("forget run %s: %w", run, err)
 	}
-	err = errors.Join(root.RemoveAll(runner.LogDir(run)), root.RemoveAll(filepath.Join(outputsDir, filepath.Base(run))), root.Close(),
-		runner.RemoveState(e.dir, run))
+	err = errors.Join(root.RemoveAll(filepath.Join(outputsDir, filepath.Base(run))), root.Close(), runner.RemoveLogs(e.dir, run), runner.RemoveState(e.dir, run))
 	if err != nil {
 		return fmt.Errorf("forget run %s: %w", run, err)
 	}

@@ -74,11 +74,9 @@ type attempt struct {
 	acks        []*mesos.TaskStatus // of its end, to be given when that is taken
 }
 
-func (a *attempt) ended() bool { return a.phase == phaseEnded }
-
-// open reports whether a master may have the task.
+// open reports whether a master may have the task, and its end is not known.
 func (a *attempt) open() bool {
-	return a.phase == phaseSending && a.Accepts > 0 || a.phase == phaseSent || a.phase == phaseEnding
+	return a.phase == phaseSending && a.Accepts > 0 || a.phase == phaseSent
 }
 
 // rows returns the records of attempts.

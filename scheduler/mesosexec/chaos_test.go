@@ -105,7 +105,7 @@ func (l *ledger) check(list []scheduler.Launch) {
 	for _, r := range l.reports {
 		id, name := strings.TrimRight(r.Attempt, "x"), strings.TrimPrefix(r.Attempt, attemptID(""))
 		switch {
-		case r.Outcome == scheduler.OutcomeRunning || r.Outcome == scheduler.OutcomeUnreachable || r.Outcome == scheduler.OutcomeUnsent:
+		case !r.Outcome.Ends():
 			continue
 		case ends[r.Attempt]:
 			l.t.Errorf("%s ended twice", r.Attempt)

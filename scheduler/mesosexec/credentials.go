@@ -74,13 +74,9 @@ func (c *Credentials) authorization(used string) (string, error) {
 func TLS(authority, certificate, key string) (*tls.Config, error) {
 	out := &tls.Config{MinVersion: tls.VersionTLS12}
 	if authority != "" {
-		text, err := os.ReadFile(authority)
-		if err != nil {
-			return nil, fmt.Errorf("read certificate authority: %w", err)
-		}
 		out.RootCAs = x509.NewCertPool()
-		if !out.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("read certificate authority: %s has no certificate in PEM", authority)
+		if err := addAuthority(out.RootCAs, authority); err != nil {
+			return nil, err
 		}
 	}
 	if certificate != "" || key != "" {
@@ -91,4 +87,24 @@ func TLS(authority, certificate, key string) (*tls.Config, error) {
 		out.Certificates = []tls.Certificate{pair}
 	}
 	return out, nil
+}
+
+// TrustAlso returns a configuration for masters and agents with certificates of the machine's authorities, or of one from a PEM file.
+func TrustAlso(authority string) (*tls.Config, error) {
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool() // The machine has none.
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, addAuthority(roots, authority)
+}
+
+func addAuthority(pool *x509.CertPool, file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("read certificate authority: %w", err)
+	}
+	if !pool.AppendCertsFromPEM(text) {
+		return fmt.Errorf("read certificate authority: %s has no certificate in PEM", file)
+	}
+	return nil
 }

@@ -1,12 +1,12 @@
 package mesosexec
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -67,6 +67,8 @@ type Executor struct {
 var (
 	_ scheduler.Executor = (*Executor)(nil)
 	_ scheduler.Placer   = (*Executor)(nil)
+
+	_ scheduler.RunForgetter = (*Executor)(nil)
 )
 
 // Sandboxes says where what tasks leave behind is kept: on its way in Dir, then in Objects. Of Options, those that are about agents are the executor's to set.
@@ -82,15 +84,15 @@ func NewExecutor(d Detector, records scheduler.Records, s Sandboxes, opt Executo
 		return nil, fmt.Errorf("check options of the mesos executor: %w", err)
 	}
 	opt = opt.withDefaults()
-	m, err := newExecMetrics(opt.Name, opt.Registerer)
-	if err != nil {
-		return nil, err
-	}
 	one := func() chan struct{} { return make(chan struct{}, 1) }
 	e := &Executor{
-		opt: opt, records: records, log: opt.Logger, metrics: m, spawn: func(func(context.Context)) {}, placing: one(), calling: one(), news: one(), asking: one(),
+		opt: opt, records: records, log: opt.Logger, spawn: func(func(context.Context)) {}, placing: one(), calling: one(), news: one(), asking: one(),
 		finish: make(chan struct{}, opt.Enders), acks: make(chan struct{}, maxAcks), opened: make(chan struct{}), attempts: map[string]*attempt{}, tasks: map[string]*attempt{},
 		live: map[*attempt]struct{}{}, offers: map[string]*held{}, avoid: map[string]map[string]time.Time{}, declined: declined{},
+	}
+	var err error
+	if e.metrics, err = newExecMetrics(e); err != nil {
+		return nil, err
 	}
 	s.Options.Authorization, s.Options.TLS = opt.Client.Credentials.authorization, opt.Client.TLS
 	s.Options.Silent, s.Options.Full = e.silent, e.full
@@ -147,7 +149,7 @@ func (e *Executor) Launch(ctx context.Context, attempts []scheduler.Launch) erro
 		}
 		a := &attempt{kept: kept{Attempt: l.ID, Task: taskID(l.ID)}, launch: l, phase: phaseWaiting, since: time.Now(), mask: mask.New(l.Secrets)}
 		a.Group = groupOf(l)
-		if other := e.tasks[a.Task]; other != nil && !other.ended() {
+		if other := e.tasks[a.Task]; other != nil && other.phase != phaseEnded {
 			e.refuse(a, fmt.Sprintf("its task id %q is in use by attempt %s", a.Task, other.Attempt))
 			continue
 		}
@@ -167,12 +169,7 @@ func (e *Executor) add(a *attempt) {
 
 // groupOf names the attempts that constraints look at together.
 func groupOf(l *scheduler.Launch) string {
-	for _, kv := range l.Env {
-		if dag, ok := strings.CutPrefix(kv, "MILLRACE_DAG_ID="); ok {
-			return dag + "/" + l.Task
-		}
-	}
-	return l.Run + "/" + l.Task
+	return cmp.Or(variable(l, "MILLRACE_DAG_ID"), l.Run) + "/" + l.Task
 }
 
 // Kill implements scheduler.Executor. It is repeated until the task has ended.
@@ -238,7 +235,12 @@ func (e *Executor) Log(ctx context.Context, attempt string, offset int64) (io.Re
 	return e.keeper.Log(ctx, attempt, offset)
 }
 
-// Run implements scheduler.Executor. What only a person can mend does not end it: [Executor.Status] says what it is.
+// ForgetRun implements scheduler.RunForgetter.
+func (e *Executor) ForgetRun(ctx context.Context, run string) error {
+	return e.keeper.ForgetRun(ctx, run)
+}
+
+// Run implements scheduler.Executor. What only a person can mend does not end it: [Executor.View] says what it is.
 func (e *Executor) Run(ctx context.Context, report func(context.Context, []scheduler.Report) error) error {
 	if err := e.open(ctx); err != nil {
 		if ctx.Err() != nil {

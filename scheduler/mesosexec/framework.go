@@ -117,14 +117,12 @@ func (e *Executor) runFramework(ctx context.Context) {
 		e.cluster.stopped, e.cluster.resume = err, resume
 		clear(e.offers)
 		e.mu.Unlock()
-		e.metrics.stopped.Set(1)
 		e.log.Error("the framework is not subscribed any more, and nothing runs on mesos until a person has decided: see millrace mesos status", "err", err)
 		select {
 		case <-ctx.Done():
 			return
 		case <-resume:
 		}
-		e.metrics.stopped.Set(0)
 	}
 }
 
@@ -163,7 +161,6 @@ func (e *Executor) Confirm(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.cluster.confirmed, e.cluster.doubt = time.Now(), nil
-	e.metrics.hold.Set(0)
 	e.askAll()
 	wake(e.placing)
 	return nil
@@ -190,7 +187,7 @@ func (e *Executor) Register(ctx context.Context) error {
 	}
 	e.mu.Lock()
 	for _, a := range e.attempts {
-		if removed && a.open() && a.phase != phaseEnding {
+		if removed && a.open() {
 			e.end(a, &scheduler.Report{Attempt: a.Attempt, Outcome: scheduler.OutcomeLost, Exit: noExit, Node: a.Machine.Hostname, EndedAt: time.Now().UTC(),
 				Reason: "the framework was removed from the cluster, which kills its tasks"})
 		}
@@ -275,7 +272,6 @@ func (e *Executor) subscribed(s *mesos.Subscribed) {
 		e.doubt(now)
 	}
 	e.askAll()
-	e.call(&mesos.Call{Type: mesos.CallReconcile, Reconcile: &mesos.Reconcile{Tasks: []mesos.ReconcileTask{}}}) // what we know nothing of
 	wake(e.placing)
 	wake(e.asking)
 }
@@ -298,15 +294,12 @@ func (e *Executor) doubt(now time.Time) {
 
 // settleLeader ends the doubt, and keeps who leads; mu is held.
 func (e *Executor) settleLeader() {
-	leader := e.cluster.present
 	e.cluster.doubt = nil
-	if leader == e.cluster.Leader {
-		return
+	if e.cluster.Leader != e.cluster.present {
+		e.cluster.Leader = e.cluster.present
+		e.push(outgoing{cluster: true})
+		wake(e.placing)
 	}
-	e.later(func(ctx context.Context) error {
-		return e.keepCluster(ctx, func(k *clusterKept) { k.Leader = leader })
-	})
-	wake(e.placing)
 }
 
 // witness looks at what the master says of an attempt in doubt; mu is held.
@@ -329,11 +322,8 @@ func (e *Executor) witness(a *attempt, state mesos.TaskState) {
 		e.cluster.present, n, e.cluster.Framework)
 	e.cluster.doubt = nil
 	e.cluster.Hold, e.cluster.HoldAt = hold, time.Now().UTC()
-	e.metrics.hold.Set(1)
 	e.log.Error("nothing is launched on mesos until a person has confirmed the cluster: see millrace mesos status", "why", hold)
-	e.later(func(ctx context.Context) error {
-		return e.keepCluster(ctx, func(*clusterKept) {}) // as it is by then: it may have been confirmed
-	})
+	e.push(outgoing{cluster: true})
 }
 
 // mayLaunch reports whether tasks may be sent; mu is held.

@@ -92,7 +92,7 @@ func (l *ledger) take(_ context.Context, list []scheduler.Report) error {
 		if r.Outcome == scheduler.OutcomeUnsent { // as the engine does
 			go l.send(one)
 		}
-		if r.Outcome == scheduler.OutcomeUnsent || r.Outcome == scheduler.OutcomeRunning || r.Outcome == scheduler.OutcomeUnreachable {
+		if !r.Outcome.Ends() {
 			continue
 		}
 		delete(l.active, r.Attempt)

@@ -53,7 +53,6 @@ func (e *Executor) offered(list []mesos.Offer) {
 	for i := range list {
 		e.offers[list[i].ID.Value] = &held{Offer: list[i], since: now}
 	}
-	e.metrics.offers.Set(float64(len(e.offers)))
 	e.revivePause = 0
 	wake(e.placing)
 }
@@ -66,7 +65,6 @@ func (e *Executor) drop(id, why string) {
 	delete(e.offers, id)
 	e.declined[why]++
 	e.metrics.declined.WithLabelValues(why).Inc()
-	e.metrics.offers.Set(float64(len(e.offers)))
 }
 
 // wantsOffers reports whether there is something to launch, or may be soon; mu is held.
@@ -151,7 +149,6 @@ func (e *Executor) assign(now time.Time) {
 		e.accept(&res.Accepts[i])
 	}
 	e.waiting = slices.DeleteFunc(e.waiting, func(a *attempt) bool { return a.phase != phaseWaiting })
-	e.metrics.waiting.Set(float64(len(e.waiting)))
 }
 
 // askOf is what an attempt asks of an offer. Attempts come in the order in which the engine has launched them, as far as that matters: an earlier
@@ -290,7 +287,7 @@ func (e *Executor) inverted(list []mesos.InverseOffer) {
 func (e *Executor) doneBefore(o *mesos.InverseOffer) bool {
 	start := time.Unix(0, o.Unavailability.Start.Nanoseconds)
 	for a := range e.live {
-		if a.Agent == o.AgentID.Value && a.open() && a.phase != phaseEnding && (a.Reach == 0 || a.SentAt.Add(a.Reach).After(start)) {
+		if a.Agent == o.AgentID.Value && a.open() && (a.Reach == 0 || a.SentAt.Add(a.Reach).After(start)) {
 			return false
 		}
 	}

@@ -12,12 +12,12 @@ import (
 	"millrace/scheduler/mesos"
 )
 
-// outgoing is something for the sender: attempts whose records are written, and then a call. do is work on the store, in its turn.
+// outgoing is something for the sender: attempts whose records are written, and then a call.
 type outgoing struct {
 	attempts []*attempt
 	offers   []mesos.ID // of an ACCEPT
 	call     *mesos.Call
-	do       func(context.Context) error
+	cluster  bool // the record of the cluster is written, as it is by then
 }
 
 func (o *outgoing) accepts() bool { return o.call != nil && o.call.Accept != nil }
@@ -28,8 +28,7 @@ func (e *Executor) push(o outgoing) {
 	wake(e.calling)
 }
 
-func (e *Executor) call(c *mesos.Call)                       { e.push(outgoing{call: c}) }
-func (e *Executor) later(do func(ctx context.Context) error) { e.push(outgoing{do: do}) }
+func (e *Executor) call(c *mesos.Call) { e.push(outgoing{call: c}) }
 
 // runCalls writes records and makes calls, in order, until ctx ends. What has come while it did so is written together.
 func (e *Executor) runCalls(ctx context.Context) {
@@ -113,8 +112,8 @@ func (e *Executor) putBack(a *attempt) {
 // send does one thing that is recorded.
 func (e *Executor) send(ctx context.Context, o *outgoing) {
 	switch {
-	case o.do != nil:
-		if err := o.do(ctx); err != nil && ctx.Err() == nil {
+	case o.cluster:
+		if err := e.keepCluster(ctx, func(*clusterKept) {}); err != nil && ctx.Err() == nil {
 			e.log.Error("the record of the cluster can not be written", "err", err)
 			e.mu.Lock()
 			defer e.mu.Unlock()

@@ -189,34 +189,46 @@ func (e *Executor) whyWaiting(a *attempt) string {
 }
 
 type execMetrics struct {
-	waiting, offers, stopped, hold prometheus.Gauge
-	declined, updates, reports     *prometheus.CounterVec
-	strangers                      prometheus.Counter
+	declined, updates, reports *prometheus.CounterVec
+	strangers                  prometheus.Counter
 }
 
-func newExecMetrics(name string, reg prometheus.Registerer) (*execMetrics, error) {
-	labels := prometheus.Labels{"executor": name}
-	gauge := func(n, help string) prometheus.Gauge {
-		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "millrace_mesos_" + n, Help: help, ConstLabels: labels})
+// newExecMetrics makes the metrics of e; those that say how it is ask it.
+func newExecMetrics(e *Executor) (*execMetrics, error) {
+	labels := prometheus.Labels{"executor": e.opt.Name}
+	gauge := func(n, help string, of func() int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "millrace_mesos_" + n, Help: help, ConstLabels: labels}, func() float64 {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			return float64(of())
+		})
+	}
+	one := func(yes bool) int {
+		if yes {
+			return 1
+		}
+		return 0
 	}
 	counters := func(n, help, by string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "millrace_mesos_" + n, Help: help, ConstLabels: labels}, []string{by})
 	}
 	m := &execMetrics{
-		waiting:   gauge("waiting_attempts", "Attempts that have no place on an agent yet."),
-		offers:    gauge("offers", "Offers that are held."),
-		stopped:   gauge("stopped", "1 while the framework does not subscribe before a person has decided."),
-		hold:      gauge("hold", "1 while nothing is launched before a person has confirmed the cluster."),
 		declined:  counters("offers_gone_total", "Offers that are not held any more, by why.", "why"),
 		updates:   counters("updates_total", "Updates of tasks, by the state that they have.", "state"),
 		reports:   counters("reports_total", "Reports that the engine has taken, by their outcome.", "outcome"),
 		strangers: prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_mesos_strangers_total", Help: "Updates of tasks that are not known.", ConstLabels: labels}),
 	}
-	if reg == nil {
+	if e.opt.Registerer == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.waiting, m.offers, m.stopped, m.hold, m.declined, m.updates, m.reports, m.strangers} {
-		if err := reg.Register(c); err != nil {
+	for _, c := range []prometheus.Collector{
+		gauge("waiting_attempts", "Attempts that have no place on an agent yet.", func() int { return len(e.waiting) }),
+		gauge("offers", "Offers that are held.", func() int { return len(e.offers) }),
+		gauge("stopped", "1 while the framework does not subscribe before a person has decided.", func() int { return one(e.cluster.stopped != nil) }),
+		gauge("hold", "1 while nothing is launched before a person has confirmed the cluster.", func() int { return one(e.cluster.Hold != "") }),
+		m.declined, m.updates, m.reports, m.strangers,
+	} {
+		if err := e.opt.Registerer.Register(c); err != nil {
 			return nil, err
 		}
 	}

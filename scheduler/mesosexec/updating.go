@@ -18,14 +18,6 @@ type delivery struct {
 	acks   []*mesos.TaskStatus
 }
 
-func (d *delivery) ends() bool {
-	switch d.report.Outcome {
-	case scheduler.OutcomeRunning, scheduler.OutcomeUnreachable, scheduler.OutcomeUnsent:
-		return false
-	}
-	return true
-}
-
 // update takes what a master says of a task; mu is held.
 func (e *Executor) update(st *mesos.TaskStatus) {
 	a := e.tasks[st.TaskID.Value]
@@ -106,12 +98,12 @@ func (e *Executor) relaunch(a *attempt) {
 
 // judged takes a verdict that is news for the engine; mu is held.
 func (e *Executor) judged(a *attempt, rep *scheduler.Report, acks []*mesos.TaskStatus) {
-	d := delivery{a: a, report: *rep, acks: acks}
-	if d.ends() {
+	if rep.Outcome.Ends() {
 		a.acks = append(a.acks, acks...)
 		e.end(a, rep)
 		return
 	}
+	d := delivery{a: a, report: *rep, acks: acks}
 	a.unreachable = rep.Outcome == scheduler.OutcomeUnreachable
 	if !a.unreachable {
 		a.launch = nil
@@ -155,7 +147,7 @@ func (e *Executor) end(a *attempt, rep *scheduler.Report) {
 		final.Reason = a.Overdue
 	}
 	if a.Full && final.Outcome == scheduler.OutcomeExited {
-		final.Reason = "log_limit: wrote more output than permitted"
+		final.Reason = scheduler.ReasonLog
 	}
 	e.spawn(func(ctx context.Context) {
 		select {
@@ -298,7 +290,7 @@ func (e *Executor) taken(ctx context.Context, batch []delivery) {
 	for i := range batch {
 		d := &batch[i]
 		e.metrics.reports.WithLabelValues(string(d.report.Outcome)).Inc()
-		if d.ends() && d.a.phase != phaseEnded {
+		if d.report.Outcome.Ends() && d.a.phase != phaseEnded {
 			d.a.phase, d.a.Over = phaseEnded, time.Now().UTC()
 			delete(e.live, d.a)
 			over = append(over, d.a)

@@ -1,7 +1,6 @@
 package mesosexec
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,7 +23,7 @@ const (
 	pruneEvery = 10 * time.Minute
 )
 
-// askAll makes all that a master may have be asked after; mu is held.
+// askAll makes all that a master may have be asked after, and what it has that we know nothing of; mu is held.
 func (e *Executor) askAll() {
 	for a := range e.live {
 		if a.phase == phaseSent {
@@ -33,6 +32,7 @@ func (e *Executor) askAll() {
 		}
 	}
 	e.rounded = time.Now()
+	e.call(&mesos.Call{Type: mesos.CallReconcile, Reconcile: &mesos.Reconcile{Tasks: []mesos.ReconcileTask{}}})
 }
 
 // runWatch asks after tasks, repeats kills, and lets go what is old, until ctx ends.
@@ -68,7 +68,6 @@ func (e *Executor) watch(now time.Time) {
 	}
 	if now.Sub(e.rounded) > e.opt.Round {
 		e.askAll()
-		e.call(&mesos.Call{Type: mesos.CallReconcile, Reconcile: &mesos.Reconcile{Tasks: []mesos.ReconcileTask{}}}) // whatever it has of us
 	}
 	var ask []mesos.ReconcileTask
 	for a := range e.live {
@@ -81,7 +80,7 @@ func (e *Executor) watch(now time.Time) {
 				e.sendKill(a, false)
 			}
 		case a.Reach > 0 && !a.StartedAt.IsZero() && now.Sub(a.StartedAt) > a.Reach:
-			a.Overdue = "timeout: ran longer than " + a.Reach.String()
+			a.Overdue = scheduler.ReasonTimeout(a.Reach)
 			e.kill(a, a.Grace)
 		}
 		if !a.ask.at.IsZero() && !now.Before(a.ask.at) && len(ask) < maxAsk {
@@ -130,7 +129,7 @@ func (e *Executor) silent(id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if a := e.attempts[id]; a != nil && a.phase == phaseSent && a.KillAt.IsZero() {
-		a.Overdue = "no heartbeat for " + a.Heartbeat.String() + " (timeout.heartbeat)"
+		a.Overdue = scheduler.ReasonHeartbeat(a.Heartbeat)
 		e.kill(a, a.Grace)
 	}
 }
@@ -240,7 +239,7 @@ func (c *Client) Operator(ctx context.Context, typ string, into any) error {
 	if err != nil {
 		return fmt.Errorf("call %s: %w: %w", typ, scheduler.ErrUnavailable, err)
 	}
-	if err := json.NewDecoder(bytes.NewReader(text)).Decode(into); err != nil {
+	if err := json.Unmarshal(text, into); err != nil {
 		return fmt.Errorf("call %s: %w: %w", typ, ErrNotMesos, err)
 	}
 	return nil

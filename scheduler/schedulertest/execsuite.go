@@ -148,7 +148,7 @@ func (t *execTest) wait(attempt string, ok func(scheduler.Report) bool) schedule
 }
 
 func ended(r scheduler.Report) bool {
-	return r.Outcome != scheduler.OutcomeRunning && r.Outcome != scheduler.OutcomeUnreachable && r.Outcome != scheduler.OutcomeUnsent
+	return r.Outcome.Ends()
 }
 
 func (t *execTest) end(attempt string) scheduler.Report {

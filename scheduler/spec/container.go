@@ -47,12 +47,7 @@ func (b *builder) network(n ast.Node) string {
 
 func (b *builder) volumes(n ast.Node) []scheduler.Volume {
 	var out []scheduler.Volume
-	list := b.list(n, "volumes", false)
-	if len(list) > maxVolumes {
-		b.errorf(n, "", "there are %d volumes, the limit is %d", len(list), maxVolumes)
-		return nil
-	}
-	for _, v := range list {
+	for _, v := range b.atMost(maxVolumes, n, "volumes", false) {
 		out = append(out, b.volume(v))
 	}
 	return out

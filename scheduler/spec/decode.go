@@ -197,6 +197,16 @@ func (d *decoder) list(n ast.Node, what string, lone bool) []ast.Node {
 	return nil
 }
 
+// atMost is list for one that must not be longer than most; what names its elements.
+func (d *decoder) atMost(most int, n ast.Node, what string, lone bool) []ast.Node {
+	list := d.list(n, what, lone)
+	if len(list) > most {
+		d.errorf(n, "", "there are %d %s, the limit is %d", len(list), what, most)
+		return nil
+	}
+	return list
+}
+
 // str reads a string. Numbers and the like are refused: YAML has read them already, and "1.10" would have become 1.1.
 func (d *decoder) str(n ast.Node, what string) string {
 	n = d.resolve(n)

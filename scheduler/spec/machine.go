@@ -140,12 +140,7 @@ func (b *builder) ports(n ast.Node) []scheduler.Port {
 		return make([]scheduler.Port, b.integer(n, "ports", maxPorts))
 	}
 	var out []scheduler.Port
-	list := b.list(n, "ports", false)
-	if len(list) > maxPorts {
-		b.errorf(n, "", "there are %d ports, the limit is %d", len(list), maxPorts)
-		return nil
-	}
-	for _, v := range list {
+	for _, v := range b.atMost(maxPorts, n, "ports", false) {
 		p := b.portOf(v)
 		if p.Host > 0 && slices.ContainsFunc(out, func(o scheduler.Port) bool { return o.Host == p.Host }) {
 			b.errorf(v, "", "port %d of the machine stands twice", p.Host)
@@ -190,12 +185,7 @@ var archives = []string{".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", 
 
 func (b *builder) uris(n ast.Node) []scheduler.URI {
 	var out []scheduler.URI
-	list := b.list(n, "uris", true)
-	if len(list) > maxURIs {
-		b.errorf(n, "", "there are %d uris, the limit is %d", len(list), maxURIs)
-		return nil
-	}
-	for _, v := range list {
+	for _, v := range b.atMost(maxURIs, n, "uris", true) {
 		out = append(out, b.uri(v))
 	}
 	return out

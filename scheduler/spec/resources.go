@@ -72,12 +72,7 @@ func (b *builder) resources(n ast.Node, r *scheduler.Resources) {
 
 func (b *builder) constraints(n ast.Node) []scheduler.Constraint {
 	var out []scheduler.Constraint
-	nodes := b.list(n, "constraints", false)
-	if len(nodes) > maxConstraints {
-		b.errorf(n, "", "there are %d constraints, the limit is %d", len(nodes), maxConstraints)
-		return nil
-	}
-	for _, v := range nodes {
+	for _, v := range b.atMost(maxConstraints, n, "constraints", false) {
 		if c, ok := b.constraint(v); ok {
 			out = append(out, c)
 		}

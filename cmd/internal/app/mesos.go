@@ -1,8 +1,6 @@
 package app
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"os"
 	"strings"
@@ -29,7 +27,7 @@ func (a *app) buildMesos(records scheduler.Records, values *vars.Registry) (*mes
 	if err != nil {
 		return nil, err
 	}
-	client, err := MesosClient(a.cfg)
+	client, err := mesosClient(a.cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -52,14 +50,14 @@ func (a *app) buildMesos(records scheduler.Records, values *vars.Registry) (*mes
 	return ex, nil
 }
 
-// MesosClient returns how masters and agents of a configuration are spoken to.
-func MesosClient(cfg *configs.Loaded) (mesosexec.Options, error) {
+// mesosClient returns how masters and agents of a configuration are spoken to.
+func mesosClient(cfg *configs.Loaded) (mesosexec.Options, error) {
 	m := &cfg.Executors.Mesos
 	opt := mesosexec.Options{}
 	secret := func(ref configs.SecretRef) mesosexec.Secret {
 		return func() (string, error) {
 			text, err := ref.Resolve(cfg.Dir())
-			return string(text), err
+			return text.Reveal(), err
 		}
 	}
 	switch {
@@ -71,18 +69,10 @@ func MesosClient(cfg *configs.Loaded) (mesosexec.Options, error) {
 	if m.CA == "" {
 		return opt, nil
 	}
-	pem, err := os.ReadFile(cfg.Path(m.CA))
-	if err != nil {
+	var err error
+	if opt.TLS, err = mesosexec.TrustAlso(cfg.Path(m.CA)); err != nil {
 		return opt, fmt.Errorf("%w: executors.mesos.ca: %w", configs.ErrInvalid, err)
 	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return opt, fmt.Errorf("%w: executors.mesos.ca: %s has no certificate in PEM", configs.ErrInvalid, cfg.Path(m.CA))
-	}
-	opt.TLS = &tls.Config{RootCAs: pool}
 	return opt, nil
 }
 

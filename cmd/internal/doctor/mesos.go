@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,7 +84,7 @@ func openCluster(conf *configs.MesosExecutor, dir, ca string) (*cluster, error) 
 	var conn *tls.Config
 	if conf.CA != "" {
 		var err error
-		if conn, err = authorities(ca); err != nil {
+		if conn, err = mesosexec.TrustAlso(ca); err != nil {
 			return nil, fmt.Errorf("executors.mesos.ca: %w", err)
 		}
 	}
@@ -98,20 +96,6 @@ func openCluster(conf *configs.MesosExecutor, dir, ca string) (*cluster, error) 
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // Where one is sent is what is to be found out.
 	}
 	return c, nil
-}
-
-// authorities are those of a file, besides the machine's.
-func authorities(file string) (*tls.Config, error) {
-	conn, err := mesosexec.TLS(file, "", "") // It says what is wrong with the file.
-	if err != nil {
-		return nil, err
-	}
-	if machine, err := x509.SystemCertPool(); err == nil {
-		if pem, err := os.ReadFile(file); err == nil && machine.AppendCertsFromPEM(pem) {
-			conn.RootCAs = machine
-		}
-	}
-	return conn, nil
 }
 
 // maxSaid bounds what is read of an answer, in bytes: a cluster of thousands of agents has tens of MiB to say.

@@ -162,7 +162,7 @@ func (f *foreground) end(sig unix.Signal, why stopReason) {
 	f.report.Reason = string(why)
 	if why == stopHeartbeat {
 		f.report.Outcome = scheduler.OutcomeTimeout
-		f.report.Reason = "no heartbeat for " + f.Heartbeat.String() + " (timeout.heartbeat)"
+		f.report.Reason = scheduler.ReasonHeartbeat(f.Heartbeat)
 	}
 }
 

@@ -65,6 +65,15 @@ func States(dir string) ([]string, error) {
 	return runs, err
 }
 
+// RemoveLogs removes the logs of a run.
+func RemoveLogs(dir, run string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(root.RemoveAll(LogDir(run)), root.Close())
+}
+
 // RemoveState removes what the tasks of a run have kept. It is safe while one of them runs: that one loses what it wrote.
 func RemoveState(dir, run string) error {
 	root, err := os.OpenRoot(dir)

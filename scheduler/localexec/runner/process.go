@@ -73,12 +73,12 @@ func (r *runner) finish(a *attempt) {
 	switch a.stop.Why {
 	case stopTimeout:
 		rep.Outcome = scheduler.OutcomeTimeout
-		rep.Reason = "timeout: ran longer than " + a.claim.Timeout.String()
+		rep.Reason = scheduler.ReasonTimeout(a.claim.Timeout)
 	case stopHeartbeat:
 		rep.Outcome = scheduler.OutcomeTimeout
-		rep.Reason = "no heartbeat for " + a.claim.Heartbeat.String() + " (timeout.heartbeat)"
+		rep.Reason = scheduler.ReasonHeartbeat(a.claim.Heartbeat)
 	case stopLog:
-		rep.Reason = "log_limit: wrote more output than permitted"
+		rep.Reason = scheduler.ReasonLog
 	case stopAsked:
 		rep.Reason = string(stopAsked)
 	}
